@@ -1,0 +1,67 @@
+/* chunk.h - reference-counted blocks of bytes, slices of them, and queues of slices (floor 0).
+ * A byte read from a socket is put into a chunk once and travels by reference until it is written. Chunks of
+ * the standard size come from a small spare list a thread. Bytes are written only by the chunk's creator,
+ * before the slice that holds them is handed on. Chunks: any thread; one queue: one thread. */
+#ifndef HAWSER_CHUNK_H
+#define HAWSER_CHUNK_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/uio.h>
+
+enum { CHUNK_STANDARD_BYTES = 65536 };
+
+struct chunk {
+    _Atomic uint32_t refs;
+    uint32_t cap; /* bytes */
+    struct chunk *next_spare;
+    uint8_t bytes[];
+};
+
+/* A chunk of at least cap bytes with one reference, or NULL when memory is out. */
+struct chunk *chunk_new(size_t cap);
+struct chunk *chunk_ref(struct chunk *c);
+void chunk_unref(struct chunk *c);
+/* Bytes that all chunks of the process take now. */
+uint64_t chunk_bytes_total(void);
+/* Give back the calling thread's spare chunks; at its end. */
+void chunk_thread_end(void);
+
+/* len bytes at off of a chunk; whoever holds a slice holds one reference. */
+struct slice {
+    struct chunk *chunk;
+    uint32_t off, len;
+};
+
+static inline const uint8_t *slice_bytes(const struct slice *s)
+{
+    return s->chunk->bytes + s->off;
+}
+
+/* A slice over a fresh chunk holding a copy; chunk NULL when memory is out. */
+struct slice slice_copy(const void *bytes, size_t len);
+
+/* A queue of slices; no memory while empty. Zero-initialised is empty. */
+struct slices {
+    struct slice *ring;
+    uint32_t head, count, cap; /* cap is a power of two */
+    uint64_t bytes;
+};
+
+/* Append, taking over the reference; -ENOMEM: the reference stays the caller's. */
+int slices_push(struct slices *q, struct slice s);
+/* The i-th slice from the front (i < count). */
+static inline struct slice *slices_at(const struct slices *q, uint32_t i)
+{
+    return &q->ring[(q->head + i) & (q->cap - 1)];
+}
+/* Drop n bytes (n <= bytes) from the front. */
+void slices_drop(struct slices *q, uint64_t n);
+/* Take the first slice; the reference becomes the caller's. count must not be 0. */
+struct slice slices_pop(struct slices *q);
+void slices_clear(struct slices *q);
+/* Up to max iovecs over the front, at most max_bytes; returns how many. */
+int slices_iov(const struct slices *q, struct iovec *iov, int max, size_t max_bytes);
+
+#endif

@@ -1,0 +1,158 @@
+#include "hawser/chunk.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPARE_MAX = 64 };
+
+static _Thread_local struct {
+    struct chunk *first;
+    unsigned count;
+} spare;
+
+static _Atomic uint64_t bytes_total;
+
+struct chunk *chunk_new(size_t cap)
+{
+    struct chunk *c;
+    if (cap == CHUNK_STANDARD_BYTES && spare.first != NULL) {
+        c = spare.first;
+        spare.first = c->next_spare;
+        spare.count--;
+    } else {
+        c = malloc(sizeof(*c) + cap);
+        if (c == NULL)
+            return NULL;
+    }
+    atomic_init(&c->refs, 1);
+    c->cap = (uint32_t)cap;
+    c->next_spare = NULL;
+    atomic_fetch_add_explicit(&bytes_total, sizeof(*c) + cap, memory_order_relaxed);
+    return c;
+}
+
+struct chunk *chunk_ref(struct chunk *c)
+{
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+    return c;
+}
+
+void chunk_unref(struct chunk *c)
+{
+    if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
+        return;
+    atomic_fetch_sub_explicit(&bytes_total, sizeof(*c) + c->cap, memory_order_relaxed);
+    if (c->cap == CHUNK_STANDARD_BYTES && spare.count < SPARE_MAX) {
+        c->next_spare = spare.first;
+        spare.first = c;
+        spare.count++;
+        return;
+    }
+    free(c);
+}
+
+uint64_t chunk_bytes_total(void)
+{
+    return atomic_load_explicit(&bytes_total, memory_order_relaxed);
+}
+
+void chunk_thread_end(void)
+{
+    while (spare.first != NULL) {
+        struct chunk *c = spare.first;
+        spare.first = c->next_spare;
+        free(c);
+    }
+    spare.count = 0;
+}
+
+struct slice slice_copy(const void *bytes, size_t len)
+{
+    struct chunk *c = chunk_new(len);
+    if (c == NULL)
+        return (struct slice){0};
+    memcpy(c->bytes, bytes, len);
+    return (struct slice){.chunk = c, .off = 0, .len = (uint32_t)len};
+}
+
+static int grow(struct slices *q)
+{
+    uint32_t cap = q->cap == 0 ? 4 : q->cap * 2;
+    struct slice *ring = malloc(cap * sizeof(*ring));
+    if (ring == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < q->count; i++)
+        ring[i] = *slices_at(q, i);
+    free(q->ring);
+    q->ring = ring;
+    q->cap = cap;
+    q->head = 0;
+    return 0;
+}
+
+int slices_push(struct slices *q, struct slice s)
+{
+    if (q->count == q->cap) {
+        int err = grow(q);
+        if (err < 0)
+            return err;
+    }
+    q->ring[(q->head + q->count) & (q->cap - 1)] = s;
+    q->count++;
+    q->bytes += s.len;
+    return 0;
+}
+
+struct slice slices_pop(struct slices *q)
+{
+    assert(q->count > 0);
+    struct slice s = *slices_at(q, 0);
+    q->head = (q->head + 1) & (q->cap - 1);
+    q->count--;
+    q->bytes -= s.len;
+    if (q->count == 0) {
+        free(q->ring);
+        *q = (struct slices){0};
+    }
+    return s;
+}
+
+void slices_drop(struct slices *q, uint64_t n)
+{
+    assert(n <= q->bytes);
+    while (n > 0) {
+        struct slice *front = slices_at(q, 0);
+        if (n < front->len) {
+            front->off += (uint32_t)n;
+            front->len -= (uint32_t)n;
+            q->bytes -= n;
+            return;
+        }
+        struct slice s = slices_pop(q);
+        n -= s.len;
+        chunk_unref(s.chunk);
+    }
+}
+
+void slices_clear(struct slices *q)
+{
+    slices_drop(q, q->bytes);
+    while (q->count > 0)
+        chunk_unref(slices_pop(q).chunk);
+}
+
+int slices_iov(const struct slices *q, struct iovec *iov, int max, size_t max_bytes)
+{
+    int n = 0;
+    for (uint32_t i = 0; i < q->count && n < max && max_bytes > 0; i++) {
+        struct slice *s = slices_at(q, i);
+        size_t len = s->len < max_bytes ? s->len : max_bytes;
+        iov[n].iov_base = s->chunk->bytes + s->off;
+        iov[n].iov_len = len;
+        max_bytes -= len;
+        n++;
+    }
+    return n;
+}
