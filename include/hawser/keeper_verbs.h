@@ -22,18 +22,18 @@ enum {
     KEEPER_TEXT_MAX = 16 << 20,     /* bytes of a configuration file */
 };
 
-/* name, payload, answered, carries a descriptor */
-#define KEEPER_VERB_TABLE(X)                                                                                           \
-    X(READY, struct keeper_nothing, false, false)                                                                      \
-    X(ALIVE, struct keeper_nothing, false, false)                                                                      \
-    X(SET_PEERS, struct keeper_peers, false, false)                                                                    \
-    X(ADD_REFUSED, struct keeper_refused, false, false)                                                                \
-    X(LANE_ROUTE, struct keeper_route, false, false)                                                                   \
-    X(LANE_SOCKET, struct keeper_socket, true, true)                                                                   \
-    X(RELOAD, struct keeper_nothing, true, false)
+/* name, bytes of payload, answered (a call), carries a descriptor */
+#define KEEPER_VERB_TABLE(X)                                                                                 \
+    X(READY, 0, false, false)                                                                                \
+    X(ALIVE, 0, false, false)                                                                                \
+    X(SET_PEERS, sizeof(struct keeper_peers), false, false)                                                  \
+    X(ADD_REFUSED, sizeof(struct keeper_refused), false, false)                                              \
+    X(LANE_ROUTE, sizeof(struct keeper_route), false, false)                                                 \
+    X(LANE_SOCKET, sizeof(struct keeper_socket), true, true)                                                 \
+    X(RELOAD, 0, true, false)
 
 enum keeper_verb {
-#define KEEPER_ENUM(name, payload, answered, descriptor) KEEPER_VERB_##name,
+#define KEEPER_ENUM(name, payload_bytes, answered, descriptor) KEEPER_VERB_##name,
     KEEPER_VERB_TABLE(KEEPER_ENUM)
 #undef KEEPER_ENUM
     KEEPER_VERB_COUNT
@@ -42,9 +42,6 @@ enum keeper_verb {
 struct keeper_head {
     uint32_t verb;
     uint32_t serial;                /* of a call: comes back in the reply */
-};
-struct keeper_nothing {
-    uint8_t none[0];
 };
 struct keeper_peers {
     uint32_t generation;            /* of the configuration that the bits mean: the reloads since this engine started */
@@ -72,6 +69,7 @@ struct keeper_message {
         struct keeper_socket socket;
     } is;
 };
+_Static_assert(offsetof(struct keeper_message, is) == sizeof(struct keeper_head), "a packet has no gap after its head");
 
 struct keeper_reply {
     uint32_t serial;
@@ -103,6 +101,7 @@ struct keeper_verbs {
     struct kernel *kernel;          /* borrowed */
     struct config *config;          /* borrowed: what verbs are checked against */
     uint32_t generation;
+    bool frozen;                    /* we are stopping: nothing is caught any more, whatever the engine says */
     uint32_t complaints;            /* lines logged about this engine's verbs: bounded */
     bool up[CONFIG_PEERS_MAX];      /* what the kernel was last told */
 };

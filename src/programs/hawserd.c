@@ -1,0 +1,74 @@
+/* hawserd(8): the options, then the keeper (keeper.h), which starts the engine (engine.h). */
+#include <stdbool.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "hawser/config.h"
+#include "hawser/engine.h"
+#include "hawser/keeper.h"
+
+enum { EXIT_FINE = 0, EXIT_WRONG = 1, EXIT_USAGE = 2 };
+
+static void print_usage(FILE *to)
+{
+    fputs("usage: hawserd -c FILE [-t]\n"
+          "       hawserd -V | -h\n"
+          "\n"
+          "  -c FILE  the configuration, see hawser.ini(5)\n"
+          "  -t       check the configuration and exit: 0 good, 1 wrong (FILE:LINE: reason)\n"
+          "  -V       print the version\n"
+          "  -h       print this\n",
+          to);
+}
+
+static int usage_error(const char *why)
+{
+    fprintf(stderr, "hawserd: %s\n", why);
+    print_usage(stderr);
+    return EXIT_USAGE;
+}
+
+static int check_file(const char *path)
+{
+    char error[CONFIG_ERROR_MAX] = "";
+    struct config *c = NULL;
+    if (config_load(&c, path, error) < 0) {
+        fprintf(stderr, "%s\n", error);
+        return EXIT_WRONG;
+    }
+    config_unref(c);
+    printf("%s: good\n", path);
+    return EXIT_FINE;
+}
+
+int main(int argc, char **argv)
+{
+    const char *path = NULL;
+    bool check = false;
+    int option;
+    while ((option = getopt(argc, argv, "+:c:tVh")) != -1) {
+        switch (option) {
+        case 'c':
+            path = optarg;
+            break;
+        case 't':
+            check = true;
+            break;
+        case 'V':
+            puts("hawserd " HAWSER_VERSION);
+            return EXIT_FINE;
+        case 'h':
+            print_usage(stdout);
+            return EXIT_FINE;
+        case ':':
+            return usage_error("an option lacks its value");
+        default:
+            return usage_error("there is no such option");
+        }
+    }
+    if (optind < argc)
+        return usage_error("there is an argument too many");
+    if (path == NULL)
+        return usage_error("-c FILE is missing");
+    return check ? check_file(path) : keeper_run(path, engine_run);
+}
