@@ -1,0 +1,149 @@
+#include "hawser/linkrate.h"
+
+#include <string.h>
+
+enum {
+    WINDOW_MIN_US = 400000,
+    ROUND_TRIP_GUESS_US = 700000, /* a long satellite hop: too large a first window is harmless while it is paced */
+    INITIAL_SEGMENTS_MIN = 10,
+    INITIAL_SEGMENTS_MAX = 30000,
+    BDP_MIN_BYTES = 65536,
+    BDP_UNKNOWN_BYTES = 4 << 20,
+    LOSS_HIGH_PERMILLE = 60,  /* retransmitted of acknowledged: more than a lossy link's own loss */
+    PACING_PERMILLE = 970,
+    RAISE_PERMILLE = 50,
+};
+
+void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, bool ipv6)
+{
+    memset(r, 0, sizeof(*r));
+    r->configured = r->target = configured;
+    r->learned = learned;
+    r->overhead = (ipv6 ? 40 : 20) + 20 + 12;
+    r->mss = 1500 - r->overhead;
+}
+
+void linkrate_configure(struct linkrate *r, uint64_t configured)
+{
+    if (configured != r->configured)
+        r->configured = r->target = configured;
+}
+
+/* Payload's share of a rate that counts headers too. */
+static uint64_t payload_of(const struct linkrate *r, uint64_t rate)
+{
+    return rate / (r->mss + r->overhead) * r->mss;
+}
+
+static uint64_t gross_of(const struct linkrate *r, uint64_t payload)
+{
+    return payload / r->mss * (r->mss + r->overhead);
+}
+
+static uint64_t window_us(const struct linkrate *r)
+{
+    return 2 * r->rtt_us > WINDOW_MIN_US ? 2 * r->rtt_us : WINDOW_MIN_US;
+}
+
+/* Judge a finished window: lower a target that the link does not deliver, raise it again when it does. */
+static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
+{
+    bool changed = false;
+    uint64_t delivered = r->window_acked * 8 * 1000000 / length_us; /* payload bits a second */
+    if (r->window_full && delivered > r->best) {
+        r->best = delivered;
+        changed = true;
+    }
+    if (r->configured == 0)
+        return changed;
+    bool lossy = r->window_retransmitted * 1000 > r->window_acked * LOSS_HIGH_PERMILLE;
+    uint64_t pace = payload_of(r, r->target) / 1000 * PACING_PERMILLE;
+    if (r->window_full && lossy && delivered * 10 < pace * 9) {
+        uint64_t now = gross_of(r, delivered + delivered / 20);
+        if (now < r->configured / 16)
+            now = r->configured / 16;
+        r->target = now;
+        r->raised_us = now_us;
+        return true;
+    }
+    if (!lossy && r->target < r->configured && now_us - r->raised_us > 8 * window_us(r)) {
+        r->target += r->target / 1000 * RAISE_PERMILLE;
+        if (r->target > r->configured)
+            r->target = r->configured;
+        r->raised_us = now_us;
+        return true;
+    }
+    return changed;
+}
+
+bool linkrate_update(struct linkrate *r, const struct linkrate_sample *s)
+{
+    if (s->mss >= 200)
+        r->mss = s->mss;
+    if (s->rtt_us > 0 && (r->rtt_us == 0 || s->rtt_us < r->rtt_us))
+        r->rtt_us = s->rtt_us;
+    if (r->window_start_us == 0) {
+        r->window_start_us = s->now_us;
+        r->window_full = true;
+        return false;
+    }
+    r->window_acked += s->acked_bytes;
+    r->window_retransmitted += s->retransmitted_bytes;
+    if (s->limited_by_us)
+        r->window_full = false;
+    uint64_t length_us = s->now_us - r->window_start_us;
+    if (length_us < window_us(r))
+        return false;
+    bool changed = judge(r, s->now_us, length_us);
+    r->window_start_us = s->now_us;
+    r->window_acked = r->window_retransmitted = 0;
+    r->window_full = true;
+    return changed;
+}
+
+uint64_t linkrate_pacing(const struct linkrate *r, uint64_t others_bytes_per_s)
+{
+    if (r->target == 0)
+        return UINT64_MAX;
+    uint64_t all = payload_of(r, r->target) / 8 / 1000 * PACING_PERMILLE;
+    uint64_t least = all / 4;
+    return others_bytes_per_s < all - least ? all - others_bytes_per_s : least;
+}
+
+uint32_t linkrate_initial_window(const struct linkrate *r)
+{
+    uint64_t rate = r->target != 0 ? r->target : r->learned / 2;
+    if (rate == 0)
+        return 0;
+    uint64_t rtt_us = ROUND_TRIP_GUESS_US;
+    if (r->rtt_us != 0)
+        rtt_us = r->rtt_us + r->rtt_us / 4;
+    uint64_t segments = rate / 8 * rtt_us / 1000000 / (r->mss + r->overhead);
+    if (segments < INITIAL_SEGMENTS_MIN)
+        return INITIAL_SEGMENTS_MIN;
+    return (uint32_t)(segments < INITIAL_SEGMENTS_MAX ? segments : INITIAL_SEGMENTS_MAX);
+}
+
+static uint64_t believed(const struct linkrate *r)
+{
+    uint64_t rate = r->target;
+    if (rate < r->learned)
+        rate = r->learned;
+    return rate > r->best ? rate : r->best;
+}
+
+uint64_t linkrate_bdp_bytes(const struct linkrate *r)
+{
+    uint64_t rate = believed(r);
+    if (rate == 0 || (r->configured == 0 && r->learned == 0))
+        return BDP_UNKNOWN_BYTES;
+    uint64_t rtt_us = r->rtt_us != 0 ? r->rtt_us : ROUND_TRIP_GUESS_US;
+    uint64_t bytes = rate / 8 * rtt_us / 1000000;
+    return bytes > BDP_MIN_BYTES ? bytes : BDP_MIN_BYTES;
+}
+
+uint64_t linkrate_bytes_in(const struct linkrate *r, uint64_t us)
+{
+    uint64_t rate = believed(r);
+    return rate == 0 ? UINT64_MAX : rate / 8 * us / 1000000;
+}

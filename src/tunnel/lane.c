@@ -1,0 +1,611 @@
+#include "hawser/lane.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "hawser/clock.h"
+#include "hawser/identity.h"
+#include "hawser/log.h"
+
+/* The bytes' way out: frames are put into the thread's stage, lane_commit encrypts the stage as one record, OpenSSL
+ * hands the record to out_bio_write, which appends it to the out buffer, and lane_flush writes that to the
+ * socket. The way in: OpenSSL reads the socket through in_bio_read in large pieces (read-ahead), SSL_read puts
+ * plaintext into the in chunk, and whole blocks are given up from there without a copy.
+ *
+ * The socket is registered edge-triggered, once; `readable` and `writable` remember what the edges said. */
+
+enum {
+    LANE_READ_TURN_BYTES = 512 * 1024, /* plaintext taken in one turn before other sockets get theirs */
+    LANE_RECORD_MAX = 16384 + 256,
+    LANE_REKEY_RECORDS = 1 << 23,
+    LANE_OUT_ROOM_MARK = LANE_OUT_BYTES - LANE_RECORD_MAX,
+};
+
+struct lane {
+    struct loop *loop;
+    const struct lane_events *events;
+    void *owner;
+    struct event io, timeout;
+    struct task again; /* more to read, or a failure to tell */
+    SSL *ssl;
+    int fd;
+    enum lane_state state;
+    bool server, readable, writable, hangup, attached;
+    int failure;
+    struct endpoint remote;
+    uint8_t pin[CONFIG_PIN_BYTES];
+
+    uint8_t *out; /* LANE_OUT_BYTES while anything waits */
+    size_t out_head, out_tail;
+
+    struct chunk *in;
+    uint32_t in_start, in_fill; /* [start, fill) is not parsed yet */
+
+    struct greeting theirs;
+    bool greeting_sent;
+    struct lane_counters counters;
+    uint64_t records; /* sent */
+};
+
+static _Thread_local uint8_t stage[BLOCK_HEADER_BYTES + LANE_BLOCK_MAX];
+
+const char *lane_state_text(enum lane_state s)
+{
+    static const char *const text[] = {"connecting", "handshake", "greeting", "up", "closed"};
+    return text[s];
+}
+
+/* ---- BIOs ---- */
+
+static int out_bio_write(BIO *bio, const char *bytes, int len)
+{
+    struct lane *l = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    if (l->out == NULL) {
+        l->out = malloc(LANE_OUT_BYTES);
+        if (l->out == NULL)
+            return -1;
+        l->out_head = l->out_tail = 0;
+    }
+    if (l->out_head > 0 && l->out_tail + (size_t)len > LANE_OUT_BYTES) {
+        memmove(l->out, l->out + l->out_head, l->out_tail - l->out_head);
+        l->out_tail -= l->out_head;
+        l->out_head = 0;
+    }
+    if (l->out_tail + (size_t)len > LANE_OUT_BYTES) {
+        BIO_set_retry_write(bio);
+        return -1;
+    }
+    memcpy(l->out + l->out_tail, bytes, (size_t)len);
+    l->out_tail += (size_t)len;
+    return len;
+}
+
+static int in_bio_read(BIO *bio, char *bytes, int len)
+{
+    struct lane *l = BIO_get_data(bio);
+    BIO_clear_retry_flags(bio);
+    ssize_t n = recv(l->fd, bytes, (size_t)len, 0);
+    if (n > 0) {
+        l->counters.in_bytes += (uint64_t)n;
+        l->counters.last_in_us = clock_now_us();
+        if (n < len && !l->hangup)
+            l->readable = false; /* drained: an edge tells of more; after a FIN none would */
+        return (int)n;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        l->readable = errno == EINTR;
+        BIO_set_retry_read(bio);
+        return -1;
+    }
+    l->failure = n == 0 ? -ERR_CLOSED : -errno;
+    return n == 0 ? 0 : -1;
+}
+
+static long bio_ctrl(BIO *bio, int cmd, long number, void *pointer)
+{
+    (void)bio;
+    (void)number;
+    (void)pointer;
+    return cmd == BIO_CTRL_FLUSH ? 1 : 0;
+}
+
+static BIO_METHOD *bio_method;
+
+/* One method serves all lanes and threads; made before any of them. */
+static void __attribute__((constructor)) make_bio_method(void)
+{
+    bio_method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "hawser lane");
+    if (bio_method == NULL)
+        return;
+    BIO_meth_set_write(bio_method, out_bio_write);
+    BIO_meth_set_read(bio_method, in_bio_read);
+    BIO_meth_set_ctrl(bio_method, bio_ctrl);
+}
+
+static void __attribute__((destructor)) free_bio_method(void)
+{
+    BIO_meth_free(bio_method);
+}
+
+/* ---- failure ---- */
+
+static void stop_events(struct lane *l)
+{
+    if (!l->attached)
+        return;
+    event_del(&l->io);
+    event_del(&l->timeout);
+    loop_cancel(l->loop, &l->again);
+    l->attached = false;
+}
+
+static void release_buffers(struct lane *l)
+{
+    free(l->out);
+    l->out = NULL;
+    l->out_head = l->out_tail = 0;
+    chunk_unref(l->in);
+    l->in = NULL;
+    l->in_start = l->in_fill = 0;
+}
+
+static void shut(struct lane *l)
+{
+    stop_events(l);
+    l->state = LANE_CLOSED;
+    if (l->fd >= 0)
+        close(l->fd);
+    l->fd = -1;
+    release_buffers(l);
+}
+
+static void fail(struct lane *l, int err)
+{
+    if (l->state == LANE_CLOSED)
+        return;
+    shut(l);
+    l->events->down(l->owner, l, err);
+}
+
+/* A failure met while the owner is inside one of our calls: told in a later turn. */
+static int fail_later(struct lane *l, int err)
+{
+    if (l->failure == 0)
+        l->failure = err;
+    loop_defer(l->loop, &l->again);
+    return l->failure;
+}
+
+/* What OpenSSL's last error means to us. */
+static int ssl_failure(struct lane *l, int ssl_error)
+{
+    if (l->failure != 0)
+        return l->failure;
+    if (ssl_error == SSL_ERROR_ZERO_RETURN)
+        return -ERR_CLOSED;
+    unsigned long queued = ERR_peek_last_error();
+    char text[160], where[ENDPOINT_TEXT_MAX];
+    ERR_error_string_n(queued, text, sizeof(text));
+    log_debug("lane with %s: TLS: %s", endpoint_format(&l->remote, where), text);
+    return -ERR_TLS;
+}
+
+/* ---- out ---- */
+
+size_t lane_flush(struct lane *l)
+{
+    while (l->writable && l->out_tail > l->out_head) {
+        ssize_t n = send(l->fd, l->out + l->out_head, l->out_tail - l->out_head, MSG_NOSIGNAL);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN) {
+            l->writable = false;
+            break;
+        }
+        if (n < 0) {
+            l->writable = false;
+            fail_later(l, -errno);
+            break;
+        }
+        l->out_head += (size_t)n;
+        l->counters.out_bytes += (uint64_t)n;
+        l->counters.last_out_us = clock_now_us();
+    }
+    if (l->out != NULL && l->out_head == l->out_tail) {
+        if (l->writable) {
+            free(l->out); /* nothing waits: an idle lane holds nothing */
+            l->out = NULL;
+        }
+        l->out_head = l->out_tail = 0;
+    }
+    return l->out_tail - l->out_head;
+}
+
+uint32_t lane_room(const struct lane *l)
+{
+    if (l->state != LANE_UP || l->failure != 0 || l->out_tail - l->out_head > LANE_OUT_ROOM_MARK)
+        return 0;
+    return LANE_BLOCK_MAX;
+}
+
+uint8_t *lane_stage(struct lane *l)
+{
+    (void)l;
+    return stage + BLOCK_HEADER_BYTES;
+}
+
+static int write_record(struct lane *l, const uint8_t *bytes, size_t len)
+{
+    ERR_clear_error();
+    int n = SSL_write(l->ssl, bytes, (int)len);
+    if (n == (int)len)
+        return 0;
+    return fail_later(l, ssl_failure(l, SSL_get_error(l->ssl, n)));
+}
+
+int lane_commit(struct lane *l, uint32_t payload_bytes)
+{
+    assert(payload_bytes <= LANE_BLOCK_MAX);
+    block_header_put(stage, BLOCK_RAW, payload_bytes);
+    if (++l->records % LANE_REKEY_RECORDS == 0)
+        SSL_key_update(l->ssl, SSL_KEY_UPDATE_NOT_REQUESTED); /* RFC 8446, 5.5: a key's limit is 2^24.5 records */
+    return write_record(l, stage, BLOCK_HEADER_BYTES + payload_bytes);
+}
+
+/* ---- in ---- */
+
+/* Room for at least one record behind what is not parsed yet. */
+static int make_in_room(struct lane *l, uint32_t wanted)
+{
+    if (l->in != NULL && l->in->cap - l->in_fill >= wanted)
+        return 0;
+    uint32_t kept = l->in_fill - l->in_start;
+    size_t cap = CHUNK_STANDARD_BYTES;
+    if (kept + wanted > cap)
+        cap = BLOCK_HEADER_BYTES + BLOCK_PAYLOAD_MAX + (size_t)LANE_RECORD_MAX;
+    struct chunk *c = chunk_new(cap);
+    if (c == NULL)
+        return -ENOMEM;
+    if (kept > 0)
+        memcpy(c->bytes, l->in->bytes + l->in_start, kept);
+    chunk_unref(l->in);
+    l->in = c;
+    l->in_start = 0;
+    l->in_fill = kept;
+    return 0;
+}
+
+static int send_greeting(struct lane *l)
+{
+    struct greeting ours;
+    memset(&ours, 0, sizeof(ours));
+    ours.version = PROTOCOL_VERSION;
+    int err = l->events->identify(l->owner, l, l->pin, &ours);
+    if (err < 0)
+        return err;
+    uint8_t *bytes = malloc(GREETING_BYTES);
+    if (bytes == NULL)
+        return -ENOMEM;
+    greeting_put(bytes, &ours);
+    err = write_record(l, bytes, GREETING_BYTES);
+    free(bytes);
+    l->greeting_sent = err == 0;
+    lane_flush(l);
+    return err;
+}
+
+static int do_handshake(struct lane *l)
+{
+    ERR_clear_error();
+    int n = SSL_do_handshake(l->ssl);
+    lane_flush(l);
+    if (n != 1) {
+        int e = SSL_get_error(l->ssl, n);
+        return e == SSL_ERROR_WANT_READ || e == SSL_ERROR_WANT_WRITE ? 0 : ssl_failure(l, e);
+    }
+    int err = identity_pin_of_ssl(l->ssl, l->pin);
+    if (err < 0)
+        return err;
+    l->state = LANE_GREETING;
+    return send_greeting(l);
+}
+
+static int take_greeting(struct lane *l)
+{
+    uint32_t have = l->in_fill - l->in_start;
+    const uint8_t *at = l->in->bytes + l->in_start;
+    if (have >= GREETING_PREFIX_BYTES) {
+        int err = greeting_check_prefix(at);
+        if (err < 0)
+            return err;
+    }
+    if (have < GREETING_BYTES)
+        return 0;
+    int err = greeting_get(&l->theirs, at);
+    if (err < 0)
+        return err;
+    l->in_start += GREETING_BYTES;
+    l->state = LANE_UP;
+    event_del(&l->timeout);
+    l->events->up(l->owner, l);
+    return 0;
+}
+
+static int take_blocks(struct lane *l)
+{
+    while (l->state == LANE_UP && l->attached) {
+        uint32_t have = l->in_fill - l->in_start;
+        if (have < BLOCK_HEADER_BYTES)
+            return 0;
+        enum block_kind kind;
+        uint32_t len;
+        int err = block_header_get(l->in->bytes + l->in_start, &kind, &len);
+        if (err < 0)
+            return err;
+        if (have - BLOCK_HEADER_BYTES < len)
+            return make_in_room(l, BLOCK_HEADER_BYTES + len - have);
+        const uint8_t *payload = l->in->bytes + l->in_start + BLOCK_HEADER_BYTES;
+        l->in_start += BLOCK_HEADER_BYTES + len;
+        err = l->events->block(l->owner, l, l->in, payload, len);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+static int take_plaintext(struct lane *l)
+{
+    int err = 0;
+    if (l->state == LANE_GREETING)
+        err = take_greeting(l);
+    if (err == 0 && l->state == LANE_UP && l->attached)
+        err = take_blocks(l);
+    if (l->state != LANE_CLOSED && l->in != NULL && l->in_start == l->in_fill &&
+        (l->in->cap - l->in_fill < LANE_RECORD_MAX || !l->readable)) {
+        chunk_unref(l->in);
+        l->in = NULL;
+        l->in_start = l->in_fill = 0;
+    }
+    return err;
+}
+
+/* Read until the socket is empty or the turn's share is used. */
+static int read_turn(struct lane *l)
+{
+    size_t taken = 0;
+    while (l->attached && l->state != LANE_CLOSED && taken < LANE_READ_TURN_BYTES) {
+        if (l->state == LANE_HANDSHAKE) {
+            int err = do_handshake(l);
+            if (err < 0 || l->state == LANE_HANDSHAKE)
+                return err;
+        }
+        int err = make_in_room(l, LANE_RECORD_MAX);
+        if (err < 0)
+            return err;
+        ERR_clear_error();
+        int n = SSL_read(l->ssl, l->in->bytes + l->in_fill, (int)(l->in->cap - l->in_fill));
+        if (n <= 0) {
+            int e = SSL_get_error(l->ssl, n);
+            if (e != SSL_ERROR_WANT_READ)
+                return ssl_failure(l, e);
+            err = take_plaintext(l);
+            if (err < 0 || !l->readable)
+                return err;
+            continue;
+        }
+        l->in_fill += (uint32_t)n;
+        taken += (size_t)n;
+        err = take_plaintext(l);
+        if (err < 0)
+            return err;
+    }
+    if (l->attached && l->state != LANE_CLOSED && taken >= LANE_READ_TURN_BYTES)
+        loop_defer(l->loop, &l->again);
+    return 0;
+}
+
+static void finish_connect(struct lane *l)
+{
+    int err = 0;
+    socklen_t len = sizeof(err);
+    getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &err, &len);
+    if (err != 0) {
+        fail(l, -err);
+        return;
+    }
+    l->state = LANE_HANDSHAKE;
+}
+
+static void on_io(evutil_socket_t fd, short what, void *arg)
+{
+    struct lane *l = arg;
+    (void)fd;
+    if (what & EV_WRITE)
+        l->writable = true;
+    if (what & EV_READ)
+        l->readable = true;
+    if (what & EV_CLOSED)
+        l->readable = l->hangup = true;
+    if (l->state == LANE_CONNECTING && (what & (EV_WRITE | EV_READ)))
+        finish_connect(l);
+    if (l->state == LANE_CLOSED)
+        return;
+    if (l->state != LANE_CONNECTING && (l->readable || l->state == LANE_HANDSHAKE)) {
+        int err = read_turn(l);
+        if (err < 0)
+            fail(l, err);
+    }
+    if (l->state == LANE_CLOSED || !l->attached)
+        return;
+    if (l->writable) {
+        lane_flush(l);
+        if (l->state == LANE_UP && l->writable && l->failure == 0)
+            l->events->writable(l->owner, l);
+    }
+}
+
+static void run_again(void *arg)
+{
+    struct lane *l = arg;
+    if (l->failure != 0) {
+        fail(l, l->failure);
+        return;
+    }
+    on_io(l->fd, EV_READ, l);
+}
+
+static void on_timeout(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    fail(arg, -ETIMEDOUT);
+}
+
+/* ---- life ---- */
+
+static void start_events(struct lane *l)
+{
+    event_assign(&l->io, loop_base(l->loop), l->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_io, l);
+    event_assign(&l->timeout, loop_base(l->loop), -1, EV_TIMEOUT, on_timeout, l);
+    event_add(&l->io, NULL);
+    l->attached = true;
+}
+
+static int make_ssl(struct lane *l, SSL_CTX *tls)
+{
+    l->ssl = SSL_new(tls);
+    if (l->ssl == NULL)
+        return -ENOMEM;
+    BIO *bio = BIO_new(bio_method);
+    if (bio == NULL)
+        return -ENOMEM;
+    BIO_set_data(bio, l);
+    BIO_set_init(bio, 1);
+    SSL_set_bio(l->ssl, bio, bio);
+    SSL_set_read_ahead(l->ssl, 1);
+    SSL_set_default_read_buffer_len(l->ssl, 4 * LANE_RECORD_MAX);
+    if (l->server)
+        SSL_set_accept_state(l->ssl);
+    else
+        SSL_set_connect_state(l->ssl);
+    return 0;
+}
+
+int lane_new(struct lane **out, struct loop *loop, SSL_CTX *tls, bool server, bool connecting, int fd,
+             uint64_t timeout_us, const struct lane_events *events, void *owner)
+{
+    struct lane *l = calloc(1, sizeof(*l));
+    if (l == NULL) {
+        close(fd);
+        return -ENOMEM;
+    }
+    l->loop = loop;
+    l->events = events;
+    l->owner = owner;
+    l->fd = fd;
+    l->server = server;
+    l->state = connecting ? LANE_CONNECTING : LANE_HANDSHAKE;
+    l->again = (struct task){.run = run_again, .owner = l};
+    l->counters.last_in_us = l->counters.last_out_us = clock_now_us();
+    int err = make_ssl(l, tls);
+    if (err < 0) {
+        lane_free(l);
+        return err;
+    }
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0)
+        endpoint_from_sockaddr(&l->remote, (struct sockaddr *)&sa);
+    int one = 1;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    start_events(l);
+    struct timeval tv = {(time_t)(timeout_us / 1000000), (suseconds_t)(timeout_us % 1000000)};
+    event_add(&l->timeout, &tv);
+    if (!connecting)
+        loop_defer(loop, &l->again); /* the first flight may be there already */
+    *out = l;
+    return 0;
+}
+
+void lane_free(struct lane *l)
+{
+    if (l == NULL)
+        return;
+    shut(l);
+    SSL_free(l->ssl);
+    free(l);
+}
+
+void lane_detach(struct lane *l)
+{
+    stop_events(l);
+}
+
+void lane_attach(struct lane *l, struct loop *loop, const struct lane_events *events, void *owner)
+{
+    l->loop = loop;
+    l->events = events;
+    l->owner = owner;
+    l->readable = l->writable = l->hangup = true; /* edges may have been missed on the way */
+    start_events(l);
+    loop_defer(loop, &l->again);
+}
+
+void lane_close(struct lane *l)
+{
+    if (l->state == LANE_CLOSED)
+        return;
+    if (l->state == LANE_UP && l->failure == 0) {
+        ERR_clear_error();
+        SSL_shutdown(l->ssl);
+        lane_flush(l);
+    }
+    shut(l);
+}
+
+enum lane_state lane_state(const struct lane *l)
+{
+    return l->state;
+}
+
+const struct greeting *lane_greeting(const struct lane *l)
+{
+    return &l->theirs;
+}
+
+bool lane_is_dialled(const struct lane *l)
+{
+    return !l->server;
+}
+
+const struct endpoint *lane_remote(const struct lane *l)
+{
+    return &l->remote;
+}
+
+const uint8_t *lane_pin(const struct lane *l)
+{
+    return l->pin;
+}
+
+int lane_fd(const struct lane *l)
+{
+    return l->fd;
+}
+
+void *lane_owner(const struct lane *l)
+{
+    return l->owner;
+}
+
+const struct lane_counters *lane_counters(const struct lane *l)
+{
+    return &l->counters;
+}

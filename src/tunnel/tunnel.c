@@ -1,0 +1,846 @@
+#include "hawser/tunnel.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+
+/* Life of a slot: idle -> dialling (we have the peer's address) -> up -> lost -> redial with a longer wait. An accepted
+ * lane enters a slot directly. Lanes that ended are freed by `reap`, in a later turn, since their own callbacks may be
+ * on the stack.
+ *
+ * The tick looks at the kernel's view of every lane (TCP_INFO): it paces, learns the rate, finds lanes that make no
+ * progress while another does, and pings lanes that are silent. */
+
+enum {
+    HANDSHAKE_TIMEOUT_US = 10 * 1000000,
+    REDIAL_FIRST_US = 200000,
+    REDIAL_MOST_US = 10 * 1000000,
+    LIVED_WELL_US = 5 * 1000000, /* a lane up for so long starts the next wait from the beginning */
+    TICK_ACTIVE_US = 100000,
+    TICK_BUSY_US = 500000,
+    TICK_IDLE_US = 2500000,
+    PING_BUSY_US = 1500000,
+    PING_IDLE_US = 5 * 1000000,
+    DEAD_BUSY_US = 5 * 1000000,
+    DEAD_IDLE_US = 15 * 1000000,
+    STALL_MIN_US = 1000000,
+    LANE_BUFFER_BYTES = 32 << 20,
+    LANE_BUFFER_MAX_BYTES = 256 << 20,
+    BATCH_MIN_BYTES = 16 * 1024,
+    BATCH_MAX_BYTES = 64 * 1024,
+    BATCH_US = 5000,
+    NOTSENT_MIN_BYTES = 32 * 1024,
+    NOTSENT_MAX_BYTES = 256 * 1024,
+    FILL_TURN_BYTES = 512 * 1024,
+};
+
+/* Segment sizes to try after a greeting did not come through: an MTU black hole (RFC 2923). 0: the kernel's own. */
+static const int mss_ladder[] = {0, 1360, 1220, 1060, 536};
+enum { MSS_STEPS = sizeof(mss_ladder) / sizeof(mss_ladder[0]) };
+
+struct slot {
+    struct tunnel *tunnel;
+    unsigned number;
+    struct lane *lane;    /* UP, ours or accepted */
+    struct lane *dialled; /* under way */
+    struct event redial;
+    uint64_t backoff_us, up_since_us;
+    unsigned mss_step;
+    bool stalled, owes_ping, owes_pong;
+    uint64_t pong_token, ping_sent_us;
+    /* the last tick's reading */
+    uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
+    uint64_t pacing; /* what the socket has */
+    uint64_t notsent;
+};
+
+struct tunnel {
+    struct loop *loop;
+    const struct tunnel_world *world;
+    const struct config_peer *peer;
+    const struct tunnel_events *events;
+    void *owner;
+    struct slot slots[CONFIG_LANES_MAX];
+    struct task kick, reap;
+    struct event tick;
+    bool tick_active;
+    uint64_t tick_us; /* when it ran last */
+    struct lane *dead[2 * CONFIG_LANES_MAX];
+    unsigned dead_count, up_count;
+    struct linkrate rate;
+    uint64_t learned_told;
+    bool starved; /* since the last tick some lane had room and nothing to send */
+    uint64_t retired_in_bytes, retired_out_bytes;
+    uint8_t peer_instance[GREETING_INSTANCE_BYTES];
+    bool knows_peer, is_lower, knows_pin;
+    uint64_t opening_credit;
+    char reason[160];
+};
+
+static const struct lane_events dial_events;
+static const struct lane_events up_events;
+static void dial(struct slot *s);
+
+const char *tunnel_role_text(enum tunnel_role r)
+{
+    static const char *const text[] = {"any", "express", "bulk"};
+    return text[r];
+}
+
+/* ---- which lane serves whom ---- */
+
+static bool slot_usable(const struct slot *s)
+{
+    return s->lane != NULL && !s->stalled;
+}
+
+static enum tunnel_role role_of(const struct slot *s)
+{
+    const struct tunnel *t = s->tunnel;
+    bool express = slot_usable(&t->slots[0]), bulk = false;
+    for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
+        bulk = bulk || slot_usable(&t->slots[i]);
+    if (express && bulk)
+        return s->number == 0 ? TUNNEL_ROLE_EXPRESS : TUNNEL_ROLE_BULK;
+    return TUNNEL_ROLE_ANY;
+}
+
+/* ---- sending ---- */
+
+static size_t batch_bytes(const struct tunnel *t)
+{
+    uint64_t b = linkrate_bytes_in(&t->rate, BATCH_US);
+    if (b < BATCH_MIN_BYTES)
+        return BATCH_MIN_BYTES;
+    return b < BATCH_MAX_BYTES ? (size_t)b : BATCH_MAX_BYTES;
+}
+
+static void put_ping(struct slot *s, struct cursor_out *out)
+{
+    struct frame f = {.type = FRAME_PING};
+    if (s->owes_ping) {
+        f.ping.token = clock_now_us();
+        if (frame_put(out, &f) == 0)
+            s->owes_ping = false;
+    }
+    if (s->owes_pong) {
+        f.type = FRAME_PONG;
+        f.ping.token = s->pong_token;
+        if (frame_put(out, &f) == 0)
+            s->owes_pong = false;
+    }
+}
+
+/* One block from what is waiting; its payload's length, 0 when nothing is, or a negative error. */
+static int send_block(struct slot *s, enum tunnel_role role)
+{
+    struct tunnel *t = s->tunnel;
+    uint32_t room = lane_room(s->lane);
+    if (room == 0)
+        return 0;
+    uint8_t *stage = lane_stage(s->lane);
+    struct cursor_out out = cursor_out_over(stage, room);
+    put_ping(s, &out);
+    t->events->fill(t->owner, s->number, role, &out);
+    uint32_t len = (uint32_t)(out.at - stage);
+    if (len == 0) {
+        t->starved = true;
+        return 0;
+    }
+    int err = lane_commit(s->lane, len);
+    return err < 0 ? err : (int)len;
+}
+
+static void want_tick(struct tunnel *t, uint64_t us);
+
+static void feed(struct slot *s)
+{
+    struct tunnel *t = s->tunnel;
+    if (s->lane == NULL || (s->stalled && role_of(s) != TUNNEL_ROLE_ANY))
+        return;
+    enum tunnel_role role = role_of(s);
+    size_t batch = batch_bytes(t), turn = 0, unflushed = 0;
+    for (;;) {
+        int n = send_block(s, role);
+        if (n < 0)
+            return;
+        turn += (size_t)n;
+        unflushed += (size_t)n;
+        if (n == 0 || unflushed >= batch) {
+            unflushed = 0;
+            if (lane_flush(s->lane) > 0 || n == 0)
+                break;
+        }
+        if (turn >= FILL_TURN_BYTES) {
+            tunnel_kick(t);
+            lane_flush(s->lane);
+            break;
+        }
+    }
+    if (turn > 0 && !t->tick_active) {
+        t->tick_active = true;
+        want_tick(t, TICK_ACTIVE_US);
+    }
+}
+
+static void run_kick(void *arg)
+{
+    struct tunnel *t = arg;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++)
+        feed(&t->slots[i]);
+}
+
+void tunnel_kick(struct tunnel *t)
+{
+    loop_defer(t->loop, &t->kick);
+}
+
+/* ---- lanes that end ---- */
+
+static void run_reap(void *arg)
+{
+    struct tunnel *t = arg;
+    while (t->dead_count > 0)
+        lane_free(t->dead[--t->dead_count]);
+}
+
+static void bury(struct tunnel *t, struct lane *l)
+{
+    t->retired_in_bytes += lane_counters(l)->in_bytes;
+    t->retired_out_bytes += lane_counters(l)->out_bytes;
+    assert(t->dead_count < sizeof(t->dead) / sizeof(t->dead[0]));
+    t->dead[t->dead_count++] = l;
+    loop_defer(t->loop, &t->reap);
+}
+
+static void want_redial(struct slot *s)
+{
+    struct tunnel *t = s->tunnel;
+    if (t->peer->address.addr.family == AF_UNSPEC || s->number >= t->peer->lanes)
+        return;
+    if (s->lane != NULL || s->dialled != NULL || event_pending(&s->redial, EV_TIMEOUT, NULL))
+        return;
+    uint64_t wait = s->backoff_us;
+    wait = wait / 2 + arc4random_uniform((uint32_t)wait); /* 0.5 to 1.5 times */
+    s->backoff_us = s->backoff_us * 2 < REDIAL_MOST_US ? s->backoff_us * 2 : REDIAL_MOST_US;
+    struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
+    event_add(&s->redial, &tv);
+}
+
+static void note_reason(struct tunnel *t, const char *what, int err)
+{
+    char where[ENDPOINT_TEXT_MAX];
+    if (err == -ERR_PIN)
+        snprintf(t->reason, sizeof(t->reason),
+                 "%s %s: its key is not the one in `pin`; compare with `hawserctl pin node.crt` run there", what,
+                 endpoint_format(&t->peer->address, where));
+    else
+        snprintf(t->reason, sizeof(t->reason), "%s %s: %s", what, endpoint_format(&t->peer->address, where),
+                 err_text(err));
+}
+
+/* The lane of a slot is gone, by itself or by us. */
+static void lose(struct slot *s, int err)
+{
+    struct tunnel *t = s->tunnel;
+    struct lane *l = s->lane;
+    s->lane = NULL;
+    s->stalled = false;
+    t->up_count--;
+    if (clock_now_us() - s->up_since_us > LIVED_WELL_US)
+        s->backoff_us = REDIAL_FIRST_US;
+    char where[ENDPOINT_TEXT_MAX];
+    log_info("peer %s: lane %u with %s is down: %s", t->peer->name, s->number,
+             endpoint_format(lane_remote(l), where), err_text(err));
+    note_reason(t, "lost the lane with", err);
+    bury(t, l);
+    t->events->lane_lost(t->owner, s->number);
+    if (t->up_count == 0)
+        t->events->down(t->owner);
+    want_redial(s);
+    tunnel_kick(t);
+}
+
+/* ---- lanes that come up ---- */
+
+/* Whether the sessions that we hold are the peer's too. Only the first lane of a new connection decides: while lanes are
+ * up both sides hold the same. */
+static void meet_instance(struct tunnel *t, const struct greeting *g)
+{
+    bool same = t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
+    bool resumes = memcmp(g->resume_instance, t->world->instance, sizeof(g->resume_instance)) == 0;
+    if (t->knows_peer && (!same || (t->up_count == 0 && !resumes)))
+        t->events->peer_restarted(t->owner);
+    memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
+    t->knows_peer = true;
+    t->opening_credit = g->opening_credit_bytes;
+    t->world->resume(t->world->owner, t->peer->name, t->peer_instance);
+}
+
+static void set_notsent(struct tunnel *t, struct slot *s)
+{
+    uint64_t bytes = linkrate_bytes_in(&t->rate, 2 * BATCH_US);
+    if (bytes < NOTSENT_MIN_BYTES)
+        bytes = NOTSENT_MIN_BYTES;
+    if (bytes > NOTSENT_MAX_BYTES)
+        bytes = NOTSENT_MAX_BYTES;
+    if (bytes == s->notsent)
+        return;
+    s->notsent = bytes;
+    int lowat = (int)bytes;
+    setsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+}
+
+static void set_pacing(struct slot *s, uint64_t bytes_per_s)
+{
+    uint64_t was = s->pacing;
+    if (bytes_per_s == was || (was != UINT64_MAX && bytes_per_s < was + was / 50 && bytes_per_s + was / 50 > was))
+        return;
+    s->pacing = bytes_per_s;
+    setsockopt(lane_fd(s->lane), SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s, sizeof(bytes_per_s));
+}
+
+static void set_route(struct tunnel *t, const struct addr *remote)
+{
+    uint32_t window = linkrate_initial_window(&t->rate);
+    if (window > 0)
+        t->world->lane_route(t->world->owner, remote, window, 0);
+}
+
+/* A lane in state UP enters its slot. */
+static void enter(struct slot *s, struct lane *l)
+{
+    struct tunnel *t = s->tunnel;
+    bool first = t->up_count == 0;
+    meet_instance(t, lane_greeting(l));
+    t->is_lower = memcmp(t->world->pin, lane_pin(l), CONFIG_PIN_BYTES) < 0;
+    t->knows_pin = true;
+    s->lane = l;
+    s->stalled = s->owes_ping = s->owes_pong = false;
+    s->acked = s->retransmitted = s->out_bytes = s->notsent = 0;
+    s->pacing = UINT64_MAX;
+    s->ping_sent_us = 0;
+    s->progress_us = s->up_since_us = clock_now_us();
+    t->up_count++;
+    t->reason[0] = '\0';
+    event_del(&s->redial);
+    set_notsent(t, s);
+    set_pacing(s, linkrate_pacing(&t->rate, 0));
+    set_route(t, &lane_remote(l)->addr);
+    char where[ENDPOINT_TEXT_MAX];
+    log_info("peer %s: lane %u with %s is up (%s)", t->peer->name, s->number,
+             endpoint_format(lane_remote(l), where), lane_is_dialled(l) ? "dialled" : "accepted");
+    if (first)
+        t->events->up(t->owner);
+    for (unsigned i = 0; i < t->peer->lanes; i++)
+        want_redial(&t->slots[i]);
+    want_tick(t, TICK_ACTIVE_US);
+    t->tick_active = true;
+    tunnel_kick(t);
+}
+
+/* Both have a lane in this slot: whether the newcomer takes it. The same dialler dials again only when it has lost
+ * the old one; of two diallers the one with the lower key wins, which both ends find alike. */
+static bool newcomer_wins(const struct slot *s, const struct lane *l)
+{
+    if (lane_is_dialled(s->lane) == lane_is_dialled(l))
+        return true;
+    return lane_is_dialled(l) == s->tunnel->is_lower;
+}
+
+static void replace(struct slot *s, struct lane *l)
+{
+    struct tunnel *t = s->tunnel;
+    struct lane *old = s->lane;
+    s->lane = NULL;
+    t->up_count--;
+    t->retired_in_bytes += lane_counters(old)->in_bytes;
+    t->retired_out_bytes += lane_counters(old)->out_bytes;
+    lane_close(old);
+    lane_free(old); /* its callbacks are not on the stack: the newcomer's are, or a mail's */
+    enter(s, l);
+    t->events->lane_lost(t->owner, s->number);
+}
+
+/* The lane enters its slot, unless a better one is there. */
+static bool settle(struct slot *s, struct lane *l)
+{
+    if (s->lane != NULL && !newcomer_wins(s, l))
+        return false;
+    if (s->lane != NULL)
+        replace(s, l);
+    else
+        enter(s, l);
+    return true;
+}
+
+/* ---- dialling ---- */
+
+static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
+{
+    struct slot *s = owner;
+    const struct tunnel *t = s->tunnel;
+    (void)l;
+    bool known = false;
+    for (size_t i = 0; i < t->peer->pin_count; i++)
+        known = known || memcmp(t->peer->pins[i], pin, CONFIG_PIN_BYTES) == 0;
+    if (!known)
+        return -ERR_PIN;
+    memcpy(ours->instance, t->world->instance, sizeof(ours->instance));
+    snprintf(ours->name, sizeof(ours->name), "%s", t->world->node_name);
+    ours->slot = (uint8_t)s->number;
+    ours->opening_credit_bytes = t->world->opening_credit_bytes;
+    if (t->knows_peer)
+        memcpy(ours->resume_instance, t->peer_instance, sizeof(ours->resume_instance));
+    return 0;
+}
+
+static void dial_up(void *owner, struct lane *l)
+{
+    struct slot *s = owner;
+    s->dialled = NULL;
+    lane_detach(l);
+    lane_attach(l, s->tunnel->loop, &up_events, s);
+    if (!settle(s, l)) {
+        lane_close(l);
+        bury(s->tunnel, l);
+    }
+}
+
+static void dial_down(void *owner, struct lane *l, int err)
+{
+    struct slot *s = owner;
+    struct tunnel *t = s->tunnel;
+    s->dialled = NULL;
+    if (err == -ETIMEDOUT && lane_counters(l)->in_bytes > 0 && s->mss_step + 1 < MSS_STEPS) {
+        s->mss_step++;
+        log_warn("peer %s: the greeting does not come through, perhaps an MTU black hole; trying segments of %d bytes",
+                 t->peer->name, mss_ladder[s->mss_step]);
+    }
+    char was[sizeof(t->reason)];
+    memcpy(was, t->reason, sizeof(was));
+    note_reason(t, "cannot connect to", err);
+    if (strcmp(was, t->reason) != 0)
+        log_warn("peer %s: %s; trying again", t->peer->name, t->reason);
+    bury(t, l);
+    want_redial(s);
+}
+
+static const struct lane_events dial_events = {
+    .identify = dial_identify,
+    .up = dial_up,
+    .down = dial_down,
+};
+
+static uint64_t buffer_bytes(const struct tunnel *t)
+{
+    uint64_t twice = 2 * linkrate_bdp_bytes(&t->rate);
+    if (twice < LANE_BUFFER_BYTES)
+        return LANE_BUFFER_BYTES;
+    return twice < LANE_BUFFER_MAX_BYTES ? twice : LANE_BUFFER_MAX_BYTES;
+}
+
+static int open_dial_socket(struct slot *s)
+{
+    struct tunnel *t = s->tunnel;
+    const struct endpoint *to = &t->peer->address;
+    int fd = socket(to->addr.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return -errno;
+    setsockopt(fd, SOL_SOCKET, SO_MARK, &t->world->lane_mark.value, sizeof(t->world->lane_mark.value));
+    t->world->lane_socket(t->world->owner, fd, buffer_bytes(t), buffer_bytes(t), t->peer->congestion);
+    if (mss_ladder[s->mss_step] > 0)
+        setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss_ladder[s->mss_step], sizeof(int));
+    struct sockaddr_storage sa;
+    socklen_t len = endpoint_to_sockaddr(to, &sa);
+    if (connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
+        int err = -errno;
+        close(fd);
+        return err;
+    }
+    return fd;
+}
+
+static void dial(struct slot *s)
+{
+    struct tunnel *t = s->tunnel;
+    if (s->lane != NULL || s->dialled != NULL || s->number >= t->peer->lanes)
+        return;
+    if (s->number > 0 && t->up_count == 0) {
+        want_redial(s); /* the first lane leads */
+        return;
+    }
+    set_route(t, &t->peer->address.addr);
+    int err = open_dial_socket(s);
+    if (err >= 0)
+        err = lane_new(&s->dialled, t->loop, t->world->dial_tls, false, true, err, HANDSHAKE_TIMEOUT_US, &dial_events,
+                       s);
+    if (err < 0) {
+        s->dialled = NULL;
+        note_reason(t, "cannot dial", err);
+        want_redial(s);
+    }
+}
+
+static void on_redial(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    dial(arg);
+}
+
+/* ---- lanes at work ---- */
+
+static void lane_went_down(void *owner, struct lane *l, int err)
+{
+    (void)l;
+    lose(owner, err);
+}
+
+static void lane_became_writable(void *owner, struct lane *l)
+{
+    (void)l;
+    feed(owner);
+}
+
+static int lane_took_block(void *owner, struct lane *l, struct chunk *chunk, const uint8_t *payload, uint32_t len)
+{
+    struct slot *s = owner;
+    struct tunnel *t = s->tunnel;
+    struct cursor c = cursor_over(payload, len);
+    struct frame f;
+    int n;
+    while ((n = frame_next(&c, &f)) == 1) {
+        if (f.type == FRAME_PING) {
+            s->owes_pong = true; /* one answer serves several questions */
+            s->pong_token = f.ping.token;
+            tunnel_kick(t);
+        } else if (f.type != FRAME_PONG) {
+            n = t->events->frame(t->owner, s->number, &f, chunk);
+            if (n < 0)
+                break;
+        }
+        if (s->lane != l)
+            return 0; /* an event closed the lane */
+    }
+    if (n < 0)
+        log_warn("peer %s: closing lane %u: %s", t->peer->name, s->number, err_text(n));
+    return n;
+}
+
+static const struct lane_events up_events = {
+    .block = lane_took_block,
+    .writable = lane_became_writable,
+    .down = lane_went_down,
+};
+
+/* ---- the tick ---- */
+
+static void want_tick(struct tunnel *t, uint64_t us)
+{
+    struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+    event_add(&t->tick, &tv);
+}
+
+/* Read the kernel's view of a lane; adds to the sample. True when bytes are on the way. */
+static bool look(struct slot *s, struct linkrate_sample *sample)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return false;
+    bool outstanding = info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0;
+    if (info.tcpi_bytes_acked > s->acked || !outstanding) {
+        s->progress_us = sample->now_us;
+        if (s->stalled && info.tcpi_bytes_acked > s->acked)
+            s->stalled = false;
+    }
+    sample->acked_bytes += info.tcpi_bytes_acked - s->acked;
+    sample->retransmitted_bytes += info.tcpi_bytes_retrans - s->retransmitted;
+    if (info.tcpi_min_rtt > 0 && info.tcpi_min_rtt != UINT32_MAX &&
+        (sample->rtt_us == 0 || info.tcpi_min_rtt < sample->rtt_us))
+        sample->rtt_us = info.tcpi_min_rtt;
+    if (info.tcpi_bytes_acked > 100000 && info.tcpi_snd_mss > sample->mss)
+        sample->mss = info.tcpi_snd_mss;
+    s->acked = info.tcpi_bytes_acked;
+    s->retransmitted = info.tcpi_bytes_retrans;
+    s->srtt_us = info.tcpi_rtt;
+    return outstanding;
+}
+
+static void find_stalled(struct tunnel *t, uint64_t now)
+{
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        uint64_t limit = 3 * s->srtt_us > STALL_MIN_US ? 3 * s->srtt_us : STALL_MIN_US;
+        if (s->lane == NULL || s->stalled || now - s->progress_us <= limit)
+            continue;
+        for (unsigned j = 0; j < CONFIG_LANES_MAX; j++) {
+            struct slot *other = &t->slots[j];
+            if (j == i || !slot_usable(other) || now - other->progress_us > limit / 2)
+                continue;
+            log_info("peer %s: lane %u makes no progress, lane %u takes over", t->peer->name, i, j);
+            s->stalled = true;
+            t->events->lane_lost(t->owner, i);
+            tunnel_kick(t);
+            break;
+        }
+    }
+}
+
+/* Ping a silent lane, give up a dead one. True when the lane is gone. */
+static bool check_silence(struct slot *s, uint64_t now, bool busy)
+{
+    uint64_t silent = now - lane_counters(s->lane)->last_in_us;
+    if (silent > (busy ? DEAD_BUSY_US : DEAD_IDLE_US) && s->ping_sent_us > lane_counters(s->lane)->last_in_us) {
+        lane_close(s->lane);
+        lose(s, -ETIMEDOUT);
+        return true;
+    }
+    uint64_t ping_after = busy ? PING_BUSY_US : PING_IDLE_US;
+    if (silent > ping_after && now - s->ping_sent_us > ping_after) {
+        s->owes_ping = true;
+        s->ping_sent_us = now;
+        tunnel_kick(s->tunnel);
+    }
+    return false;
+}
+
+static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_us)
+{
+    uint64_t express = elapsed_us > 0 ? out_delta[0] * 1000000 / elapsed_us : 0;
+    unsigned sending = 0;
+    for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
+        sending += t->slots[i].lane != NULL && out_delta[i] > 0;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        if (s->lane == NULL)
+            continue;
+        uint64_t rate = linkrate_pacing(&t->rate, i == 0 ? 0 : express);
+        if (i > 0 && sending > 1 && rate != UINT64_MAX)
+            rate /= sending;
+        set_pacing(s, rate);
+        set_notsent(t, s);
+    }
+}
+
+static void tell_learned(struct tunnel *t)
+{
+    uint64_t was = t->learned_told, is = t->rate.best;
+    if (is <= was + was / 20)
+        return;
+    t->learned_told = is;
+    t->world->learned(t->world->owner, t->peer->name, is, t->rate.rtt_us);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct tunnel *t = arg;
+    (void)fd;
+    (void)what;
+    struct linkrate_sample sample = {.now_us = clock_now_us(), .limited_by_us = t->starved};
+    uint64_t out_delta[CONFIG_LANES_MAX] = {0};
+    bool outstanding = false, moved = false, busy = t->events->busy(t->owner);
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        if (s->lane == NULL || check_silence(s, sample.now_us, busy))
+            continue;
+        outstanding = look(s, &sample) || outstanding;
+        uint64_t out = lane_counters(s->lane)->out_bytes;
+        out_delta[i] = out - s->out_bytes;
+        s->out_bytes = out;
+        moved = moved || out_delta[i] > 0;
+    }
+    t->starved = false;
+    if (linkrate_update(&t->rate, &sample))
+        tell_learned(t);
+    pace(t, out_delta, sample.now_us - t->tick_us);
+    t->tick_us = sample.now_us;
+    if (outstanding)
+        find_stalled(t, sample.now_us);
+    t->tick_active = outstanding || moved;
+    want_tick(t, t->tick_active ? TICK_ACTIVE_US : busy ? TICK_BUSY_US : TICK_IDLE_US);
+}
+
+/* ---- life ---- */
+
+int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world, const struct config_peer *peer,
+               uint64_t learned_rate_bits_per_s, const struct tunnel_events *events, void *owner)
+{
+    struct tunnel *t = calloc(1, sizeof(*t));
+    if (t == NULL)
+        return -ENOMEM;
+    t->loop = loop;
+    t->world = world;
+    t->peer = peer;
+    t->events = events;
+    t->owner = owner;
+    t->kick = (struct task){.run = run_kick, .owner = t};
+    t->reap = (struct task){.run = run_reap, .owner = t};
+    linkrate_init(&t->rate, peer->rate_bits_per_s, learned_rate_bits_per_s, peer->address.addr.family == AF_INET6);
+    event_assign(&t->tick, loop_base(loop), -1, EV_TIMEOUT, on_tick, t);
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        s->tunnel = t;
+        s->number = i;
+        s->backoff_us = REDIAL_FIRST_US;
+        event_assign(&s->redial, loop_base(loop), -1, EV_TIMEOUT, on_redial, s);
+    }
+    snprintf(t->reason, sizeof(t->reason), "%s",
+             peer->address.addr.family == AF_UNSPEC ? "waiting for the peer to dial" : "dialling");
+    want_tick(t, TICK_IDLE_US);
+    if (peer->address.addr.family != AF_UNSPEC)
+        dial(&t->slots[0]);
+    *out = t;
+    return 0;
+}
+
+void tunnel_free(struct tunnel *t)
+{
+    if (t == NULL)
+        return;
+    event_del(&t->tick);
+    loop_cancel(t->loop, &t->kick);
+    loop_cancel(t->loop, &t->reap);
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        event_del(&s->redial);
+        if (s->lane != NULL)
+            lane_close(s->lane);
+        lane_free(s->lane);
+        lane_free(s->dialled);
+    }
+    run_reap(t);
+    free(t);
+}
+
+void tunnel_reconfigure(struct tunnel *t, const struct config_peer *peer)
+{
+    bool moved = !endpoint_equal(&t->peer->address, &peer->address);
+    t->peer = peer;
+    linkrate_configure(&t->rate, peer->rate_bits_per_s);
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        bool surplus = i >= peer->lanes && s->lane != NULL && lane_is_dialled(s->lane);
+        if (s->lane != NULL && ((moved && lane_is_dialled(s->lane)) || surplus)) {
+            lane_close(s->lane);
+            lose(s, -ERR_CLOSED);
+        }
+        want_redial(s);
+    }
+}
+
+void tunnel_adopt(struct tunnel *t, struct lane *l)
+{
+    unsigned slot = lane_greeting(l)->slot;
+    if (slot >= CONFIG_LANES_MAX) {
+        log_warn("peer %s: a lane for slot %u refused: at most %d lanes", t->peer->name, slot, CONFIG_LANES_MAX);
+        lane_free(l);
+        return;
+    }
+    lane_attach(l, t->loop, &up_events, &t->slots[slot]);
+    if (!settle(&t->slots[slot], l)) {
+        lane_close(l);
+        lane_free(l);
+    }
+}
+
+void tunnel_forget(struct tunnel *t)
+{
+    static const uint8_t none[GREETING_INSTANCE_BYTES];
+    t->knows_peer = false;
+    t->world->resume(t->world->owner, t->peer->name, none);
+}
+
+bool tunnel_is_up(const struct tunnel *t)
+{
+    return t->up_count > 0;
+}
+
+unsigned tunnel_lanes_up(const struct tunnel *t)
+{
+    return t->up_count;
+}
+
+uint64_t tunnel_opening_credit(const struct tunnel *t)
+{
+    return t->opening_credit;
+}
+
+bool tunnel_is_lower(const struct tunnel *t)
+{
+    assert(t->knows_pin);
+    return t->is_lower;
+}
+
+const struct linkrate *tunnel_linkrate(const struct tunnel *t)
+{
+    return &t->rate;
+}
+
+uint64_t tunnel_rtt_us(const struct tunnel *t)
+{
+    uint64_t best = t->rate.rtt_us;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        const struct slot *s = &t->slots[i];
+        if (s->lane != NULL && s->srtt_us > 0 && (best == 0 || s->srtt_us < best))
+            best = s->srtt_us;
+    }
+    return best;
+}
+
+bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lane_report *out)
+{
+    if (slot >= CONFIG_LANES_MAX)
+        return false;
+    const struct slot *s = &t->slots[slot];
+    const struct lane *l = s->lane != NULL ? s->lane : s->dialled;
+    memset(out, 0, sizeof(*out));
+    out->slot = slot;
+    out->role = slot == 0 ? TUNNEL_ROLE_EXPRESS : TUNNEL_ROLE_BULK;
+    out->state = l == NULL ? NULL : s->stalled ? "stalled" : lane_state_text(lane_state(l));
+    if (l == NULL)
+        return true;
+    out->remote = *lane_remote(l);
+    out->in_bytes = lane_counters(l)->in_bytes;
+    out->out_bytes = lane_counters(l)->out_bytes;
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(lane_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) == 0) {
+        out->rtt_us = info.tcpi_rtt;
+        out->cwnd_bytes = (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
+        out->pacing_bytes_per_s = info.tcpi_pacing_rate;
+        out->delivery_bytes_per_s = info.tcpi_delivery_rate;
+        out->retransmits = info.tcpi_total_retrans;
+    }
+    return true;
+}
+
+void tunnel_wire_bytes(const struct tunnel *t, uint64_t *in, uint64_t *out)
+{
+    *in = t->retired_in_bytes;
+    *out = t->retired_out_bytes;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        const struct lane *l = t->slots[i].lane;
+        if (l == NULL)
+            continue;
+        *in += lane_counters(l)->in_bytes;
+        *out += lane_counters(l)->out_bytes;
+    }
+}
+
+const char *tunnel_reason(const struct tunnel *t)
+{
+    return t->reason;
+}
