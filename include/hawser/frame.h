@@ -1,9 +1,12 @@
 /* frame.h - what a lane carries after its greeting: blocks of frames (floor 1, pure).
- * The byte layout is in PROTOCOL.md; this file and frame.c are its only implementation. No fd, clock or thread;
- * input is never trusted: every field is bounded here, what a field means is checked by the caller.
+ * The byte layout is in PROTOCOL.md, 'Blocks' and 'Frames'; this file and frame.c are its only
+ * implementation. No fd, clock or thread of its own: any thread, each on its own cursor. Input is never
+ * trusted: every field is bounded here; what a field means (does the session exist, is there credit) is
+ * checked by the caller, never here.
  *
  * A lane is a stream of blocks: kind (1 byte), payload length (3 bytes, big-endian), payload. A raw block's
- * payload is whole frames. A frame: type (1 byte), then its fields; varints unless said. */
+ * payload is whole frames. A frame: type (1 byte), then its fields; varints unless said. Every value has
+ * exactly one spelling, so a frame that was read and is put again gives the same bytes. */
 #ifndef HAWSER_FRAME_H
 #define HAWSER_FRAME_H
 
@@ -12,15 +15,21 @@
 
 #include "hawser/addr.h"
 #include "hawser/cursor.h"
+#include "hawser/greeting.h" /* what precedes the blocks on every lane */
 
 enum {
     BLOCK_HEADER_BYTES = 4,
-    BLOCK_PAYLOAD_MAX = 65536,      /* a longer length field is an error before anything is waited for */
-    FRAME_CLASS_MAX = 63,           /* bytes of a class name in OPEN */
-    FRAME_DATA_MAX = 65000,         /* bytes of one DATA */
+    BLOCK_PAYLOAD_MAX = 65536, /* a longer length field is an error before anything is waited for */
+    FRAME_CLASS_MAX = 63,      /* bytes of a class name in OPEN */
+    FRAME_DATA_MAX = 65000,    /* bytes of one DATA */
     FRAME_DATA_HEADER_MAX = 1 + 10 + 10 + 3,
-    FRAME_CONTROL_MAX = 192,        /* no frame but DATA is longer */
+    FRAME_CONTROL_MAX = 192, /* no frame but DATA is longer */
+    FRAME_SESSION_MIN = 2,   /* ids are n << 1 | side with n from 1 */
 };
+
+/* No offset, final, limit or end of DATA is above this (an ACK may be one above, for the FIN), so that sums
+ * of two of them never wrap. As a limit it means: as much as you like. */
+#define FRAME_OFFSET_MAX (UINT64_C(1) << 62)
 
 enum block_kind { BLOCK_RAW = 0 };
 
@@ -59,6 +68,7 @@ enum frame_rst_reason {
     FRAME_RST_TABLE(FRAME_RST_ENUM)
 #undef FRAME_RST_ENUM
 };
+/* Static text; a value outside the table reads as FRAME_RST_OTHER. */
 const char *frame_rst_text(enum frame_rst_reason reason);
 
 /* One frame. Only the part that `type` names is valid. Byte pointers are borrowed from the block. */
@@ -76,10 +86,10 @@ struct frame {
         struct {
             uint64_t offset; /* of the first byte in the session's direction */
             const uint8_t *bytes;
-            uint32_t len;    /* 1..FRAME_DATA_MAX */
+            uint32_t len; /* 1..FRAME_DATA_MAX */
         } data;
         struct {
-            uint64_t offset; /* everything before it is with the destination's socket; past the FIN: final + 1 */
+            uint64_t offset; /* all before it is with the destination's socket; the FIN too: final + 1 */
         } ack;
         struct {
             uint64_t raw_limit;  /* offset up to which bytes may be sent */
@@ -99,48 +109,24 @@ struct frame {
     };
 };
 
-/* Write a frame; sticky error in `out` when it does not fit (nothing half-written then: `out->at` is put back).
- * DATA's bytes are copied. The caller gives valid values (asserted). */
+/* Write a frame: 0, or -ERR_WIRE_LONG when it does not fit; then nothing is half-written (`out->at` is put
+ * back) and the error is sticky in `out`. DATA's bytes are copied. The caller gives values within the bounds
+ * above (asserted); only a class name may be anything (see cursor_put_text). */
 int frame_put(struct cursor_out *out, const struct frame *f);
 
-/* Write a DATA header for len bytes and advance over them, giving back where the caller copies them to, or NULL when there is no room. */
+/* Write a DATA header for len bytes and advance over them, giving back where the caller copies them to, or
+ * NULL when there is no room (error and `out->at` as frame_put). */
 uint8_t *frame_put_data(struct cursor_out *out, uint64_t session, uint64_t offset, uint32_t len);
 
-/* Next frame of a raw block's payload: 1 with *f, 0 at the end, or -ERR_WIRE_.... */
+/* Next frame of a raw block's payload: 1 with *f, 0 at the end, or -ERR_WIRE_... (sticky; *f is not touched):
+ * the lane cannot be read on and must be closed. */
 int frame_next(struct cursor *block, struct frame *f);
 
-/* Fill or read a block header. block_header_get: 0, or -ERR_WIRE_UNKNOWN / -ERR_WIRE_LONG. */
+/* Fill or read a block header. payload_bytes is 1..BLOCK_PAYLOAD_MAX (asserted when filling).
+ * block_header_get: 0, or -ERR_WIRE_UNKNOWN (kind), -ERR_WIRE_LONG, -ERR_WIRE_VALUE (an empty block); nothing
+ * is touched then. */
 void block_header_put(uint8_t out[static BLOCK_HEADER_BYTES], enum block_kind kind, uint32_t payload_bytes);
-int block_header_get(const uint8_t in[static BLOCK_HEADER_BYTES], enum block_kind *kind, uint32_t *payload_bytes);
-
-/* ---- the greeting ---- */
-enum {
-    GREETING_BYTES = 16384,       /* on the wire, padding included: one full TLS record, so that an MTU black hole shows */
-    GREETING_NAME_MAX = 63,
-    GREETING_INSTANCE_BYTES = 16, /* random, new at every start of an engine */
-    PROTOCOL_VERSION = 1,
-};
-
-struct greeting {
-    uint16_t version;
-    uint64_t features;  /* bits of both must meet; none are defined by version 1 */
-    uint8_t instance[GREETING_INSTANCE_BYTES];
-    char name[GREETING_NAME_MAX + 1];
-    uint8_t slot;       /* lane number in the tunnel; 0 = express. The dialling side's counts */
-    uint64_t opening_credit_bytes; /* bytes of new sessions, all together, that may be sent before their first CREDIT */
-    uint8_t resume_instance[GREETING_INSTANCE_BYTES]; /* the peer's instance we still hold sessions of; zero: none */
-};
-
-/* Fills exactly GREETING_BYTES. */
-void greeting_put(uint8_t out[static GREETING_BYTES], const struct greeting *g);
-/* The first GREETING_PREFIX_BYTES tell whether this is a greeting and of a version that fits, before the rest is waited for. */
-enum { GREETING_PREFIX_BYTES = 10 };
-int greeting_check_prefix(const uint8_t in[static GREETING_PREFIX_BYTES]);
-/* 0, or -ERR_GREETING, -ERR_VERSION, -ERR_WIRE_.... Bytes after the known fields are ignored (room for later versions' fields). */
-int greeting_get(struct greeting *out, const uint8_t in[static GREETING_BYTES]);
-
-/* ---- recognising a protocol by a connection's first bytes (probe.c) ---- */
-/* One bit of enum config_proto's numbering (1 tls, 2 ssh, 4 http, 8 other), or 0 when more bytes are needed. Pure. */
-uint32_t probe_protocol(const uint8_t *bytes, size_t len);
+int block_header_get(const uint8_t in[static BLOCK_HEADER_BYTES], enum block_kind *kind,
+                     uint32_t *payload_bytes);
 
 #endif
