@@ -1,0 +1,233 @@
+/* view.c - see view.h. */
+#include "view.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
+
+#include "columns.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+static const struct column worker_columns[] = {
+    {"WORKER", "id", COLUMN_COUNT},
+    {"SESSIONS", "sessions", COLUMN_COUNT},
+    {"CPU%", "cpu_percent", COLUMN_DECIMAL},
+};
+
+static const struct column peer_columns[] = {
+    {"NAME", "name", COLUMN_TEXT},
+    {"STATE", "state", COLUMN_TEXT},
+    {"LANES", "lanes", COLUMN_UP},
+    {"RTT_MS", "rtt_ms", COLUMN_DECIMAL},
+    {"MBIT", "rate_mbit", COLUMN_DECIMAL},
+    {"SESSIONS", "sessions", COLUMN_COUNT},
+    {"IN", "in_bytes", COLUMN_BYTES},
+    {"OUT", "out_bytes", COLUMN_BYTES},
+    {"WAN_IN", "wire_in_bytes", COLUMN_BYTES},
+    {"WAN_OUT", "wire_out_bytes", COLUMN_BYTES},
+    {"REASON", "reason", COLUMN_TEXT},
+};
+
+static const struct column lane_columns[] = {
+    {"PEER", "peer", COLUMN_TEXT},
+    {"LANE", "id", COLUMN_COUNT},
+    {"ROLE", "role", COLUMN_TEXT},
+    {"STATE", "state", COLUMN_TEXT},
+    {"ADDRESS", "address", COLUMN_TEXT},
+    {"RTT_MS", "rtt_ms", COLUMN_DECIMAL},
+    {"CWND", "cwnd_bytes", COLUMN_BYTES},
+    {"PACING_MBIT", "pacing_mbit", COLUMN_DECIMAL},
+    {"DELIVERY_MBIT", "delivery_mbit", COLUMN_DECIMAL},
+    {"RETRANS", "retransmits", COLUMN_COUNT},
+    {"IN", "in_bytes", COLUMN_BYTES},
+    {"OUT", "out_bytes", COLUMN_BYTES},
+};
+
+static const struct column session_columns[] = {
+    {"ID", "id", COLUMN_COUNT},         {"CLIENT", "client", COLUMN_TEXT},
+    {"SERVER", "server", COLUMN_TEXT},  {"PEER", "peer", COLUMN_TEXT},
+    {"CLASS", "class", COLUMN_TEXT},    {"STATE", "state", COLUMN_TEXT},
+    {"AGE", "age_s", COLUMN_DURATION},  {"IN", "in_bytes", COLUMN_BYTES},
+    {"OUT", "out_bytes", COLUMN_BYTES}, {"WAN", "wire_bytes", COLUMN_BYTES},
+    {"LANE", "lane", COLUMN_COUNT},
+};
+
+static const struct column class_columns[] = {
+    {"NAME", "name", COLUMN_TEXT},      {"ACTION", "action", COLUMN_TEXT},
+    {"WEIGHT", "weight", COLUMN_COUNT}, {"SESSIONS", "sessions", COLUMN_COUNT},
+    {"BYTES", "bytes", COLUMN_BYTES},
+};
+
+static const struct column bypass_columns[] = {
+    {"NO", "number", COLUMN_COUNT},   {"NAME", "name", COLUMN_TEXT},
+    {"COUNT", "count", COLUMN_COUNT}, {"LAST_AGO", "last_s_ago", COLUMN_DURATION},
+    {"WHY", "text", COLUMN_TEXT},
+};
+
+static int print_list(json_t *answer, const struct column *columns, size_t count, const char *none, FILE *to)
+{
+    if (!json_is_array(answer))
+        return -EBADMSG;
+    if (json_array_size(answer) == 0)
+        (void)fprintf(to, "%s\n", none);
+    else
+        columns_write(to, columns, count, answer);
+    return 0;
+}
+
+static int print_peers(json_t *answer, FILE *to)
+{
+    return print_list(answer, peer_columns, COUNT(peer_columns), "no peers are configured", to);
+}
+
+static int print_lanes(json_t *answer, FILE *to)
+{
+    return print_list(answer, lane_columns, COUNT(lane_columns), "no lanes; 'hawserctl peers' says why", to);
+}
+
+static int print_sessions(json_t *answer, FILE *to)
+{
+    return print_list(answer, session_columns, COUNT(session_columns), "no sessions", to);
+}
+
+static int print_classes(json_t *answer, FILE *to)
+{
+    return print_list(answer, class_columns, COUNT(class_columns), "no classes are configured", to);
+}
+
+/* The reasons as a table, then what to do about those that happened, which is too long for a column. */
+static int print_bypass(json_t *answer, FILE *to)
+{
+    bool first = true;
+    int err = print_list(answer, bypass_columns, COUNT(bypass_columns), "no connection went direct", to);
+
+    for (size_t i = 0; err == 0 && i < json_array_size(answer); i++) {
+        const json_t *reason = json_array_get(answer, i);
+        const char *advice = json_string_value(json_object_get(reason, "advice"));
+        char buffer[COLUMN_TEXT_MAX];
+
+        if (advice == NULL || advice[0] == '\0' || json_number_value(json_object_get(reason, "count")) <= 0)
+            continue;
+        (void)fprintf(to, "%s%3s  ", first ? "\nWhat to do:\n" : "",
+                      column_text(json_object_get(reason, "number"), COLUMN_COUNT, buffer));
+        (void)column_write_text(to, advice);
+        (void)fputc('\n', to);
+        first = false;
+    }
+    return err;
+}
+
+/* A line: the name of a fact, one field of the answer, maybe "of" another, and a remark. */
+static void print_fact(FILE *to, json_t *answer, const char *name, const char *field, enum column_kind kind,
+                       const char *of_field, const char *remark)
+{
+    char buffer[COLUMN_TEXT_MAX];
+
+    (void)fprintf(to, "%-10s ", name);
+    (void)column_write_text(to, column_text(json_object_get(answer, field), kind, buffer));
+    if (of_field != NULL) {
+        (void)fputs(" of ", to);
+        (void)column_write_text(to, column_text(json_object_get(answer, of_field), kind, buffer));
+    }
+    (void)fprintf(to, "%s\n", remark);
+}
+
+static int print_status(json_t *answer, FILE *to)
+{
+    const json_t *workers = json_object_get(answer, "workers");
+    bool closed = json_is_false(json_object_get(answer, "accepting"));
+
+    if (!json_is_object(answer))
+        return -EBADMSG;
+    print_fact(to, answer, "node", "node", COLUMN_TEXT, NULL, "");
+    print_fact(to, answer, "version", "version", COLUMN_TEXT, NULL, "");
+    print_fact(to, answer, "up for", "uptime_s", COLUMN_DURATION, NULL, "");
+    print_fact(to, answer, "peers", "peers_up", COLUMN_COUNT, "peers_total", " up");
+    print_fact(to, answer, "sessions", "sessions", COLUMN_COUNT, NULL, "");
+    print_fact(to, answer, "memory", "memory_bytes", COLUMN_BYTES, "memory_cap_bytes", "");
+    print_fact(to, answer, "accepting", "accepting", COLUMN_TEXT, NULL,
+               closed ? ": new connections go direct; 'hawserctl bypass' says why" : "");
+    if (json_array_size(workers) > 0) {
+        (void)fputc('\n', to);
+        columns_write(to, worker_columns, COUNT(worker_columns), workers);
+    }
+    return 0;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text), end_len = strlen(end);
+
+    return len >= end_len && strcmp(text + len - end_len, end) == 0;
+}
+
+/* The store tells what it has; the units are in the names. */
+static int print_store(json_t *answer, FILE *to)
+{
+    const char *field;
+    json_t *value;
+
+    if (!json_is_object(answer))
+        return -EBADMSG;
+    if (json_is_false(json_object_get(answer, "enabled"))) {
+        (void)fputs("the store is off\n", to);
+        return 0;
+    }
+    json_object_foreach(answer, field, value)
+    {
+        char buffer[COLUMN_TEXT_MAX];
+        enum column_kind kind = COLUMN_COUNT;
+
+        if (ends_with(field, "_bytes"))
+            kind = COLUMN_BYTES;
+        else if (ends_with(field, "_s"))
+            kind = COLUMN_DURATION;
+        else if (json_is_real(value))
+            kind = COLUMN_DECIMAL;
+        size_t width = column_write_text(to, field);
+        (void)fprintf(to, "%*s", width < 24 ? (int)(24 - width) : 1, "");
+        (void)column_write_text(to, column_text(value, kind, buffer));
+        (void)fputc('\n', to);
+    }
+    return 0;
+}
+
+static int print_metrics(json_t *answer, FILE *to)
+{
+    const json_t *text = json_object_get(answer, "text");
+
+    if (!json_is_string(text))
+        return -EBADMSG;
+    (void)fputs(json_string_value(text), to); /* for programs: as it is */
+    return 0;
+}
+
+static int print_reload(json_t *answer, FILE *to)
+{
+    const char *keys = json_string_value(json_object_get(answer, "restart_needed"));
+
+    if (!json_is_true(json_object_get(answer, "ok")))
+        return -EBADMSG;
+    if (keys == NULL || keys[0] == '\0') {
+        (void)fputs("the configuration was applied\n", to);
+    } else {
+        (void)fputs("the configuration was applied, but for what needs a restart of hawserd: ", to);
+        (void)column_write_text(to, keys);
+        (void)fputc('\n', to);
+    }
+    return 0;
+}
+
+int view_print(enum control_verb verb, json_t *answer, FILE *to)
+{
+    static int (*const printers[CONTROL_VERB_COUNT])(json_t *, FILE *) = {
+        [CONTROL_VERB_STATUS] = print_status,   [CONTROL_VERB_PEERS] = print_peers,
+        [CONTROL_VERB_LANES] = print_lanes,     [CONTROL_VERB_SESSIONS] = print_sessions,
+        [CONTROL_VERB_CLASSES] = print_classes, [CONTROL_VERB_STORE] = print_store,
+        [CONTROL_VERB_BYPASS] = print_bypass,   [CONTROL_VERB_METRICS] = print_metrics,
+        [CONTROL_VERB_RELOAD] = print_reload,
+    };
+
+    return printers[verb](answer, to);
+}
