@@ -1,0 +1,317 @@
+/* hawser-wanem: a link between two TUN devices that is as slow, long and lossy as asked for. */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "params.h"
+#include "pump.h"
+#include "tun.h"
+
+#define EXIT_REFUSED 1
+#define EXIT_USAGE   2
+#define PARAMS_MAX   8
+#define NAME_MAX_LEN 24
+
+enum option_code {
+    OPTION_A = 256,
+    OPTION_B,
+    OPTION_PROFILE,
+    OPTION_MTU,
+    OPTION_SEED,
+    OPTION_CONTROL,
+    OPTION_HELP,
+    OPTION_VERSION,
+    OPTION_PARAM
+};
+
+/* Parameter options come thrice: --rate for both directions, --a-to-b-rate and --b-to-a-rate for one. */
+struct param_option {
+    char name[NAME_MAX_LEN];
+    const char *param;
+    unsigned directions; /* bits */
+};
+
+struct arguments {
+    const char *place[2];
+    const char *control_path;
+    const struct link_profile *profile;
+};
+
+static struct param_option param_options[3 * PARAMS_MAX];
+static struct option options[16 + 3 * PARAMS_MAX];
+
+static void make_options(void)
+{
+    static const struct option fixed[] = {
+        {"a", required_argument, NULL, OPTION_A},
+        {"b", required_argument, NULL, OPTION_B},
+        {"profile", required_argument, NULL, OPTION_PROFILE},
+        {"mtu", required_argument, NULL, OPTION_MTU},
+        {"seed", required_argument, NULL, OPTION_SEED},
+        {"control", required_argument, NULL, OPTION_CONTROL},
+        {"help", no_argument, NULL, OPTION_HELP},
+        {"version", no_argument, NULL, OPTION_VERSION},
+    };
+    static const char *const prefixes[] = {"", "a-to-b-", "b-to-a-"};
+    static const unsigned directions[] = {1u << WANEM_A_TO_B | 1u << WANEM_B_TO_A, 1u << WANEM_A_TO_B,
+                                          1u << WANEM_B_TO_A};
+    size_t count = sizeof fixed / sizeof fixed[0];
+    memcpy(options, fixed, sizeof fixed);
+    size_t row = 0;
+    const char *param;
+    for (size_t i = 0; i < PARAMS_MAX && (param = params_name(i, NULL)) != NULL; i++) {
+        for (size_t j = 0; j < 3; j++, row++) {
+            struct param_option *made = &param_options[row];
+            snprintf(made->name, sizeof made->name, "%s%s", prefixes[j], param);
+            made->param = param;
+            made->directions = directions[j];
+            options[count++] = (struct option){made->name, required_argument, NULL, OPTION_PARAM + (int)row};
+        }
+    }
+}
+
+static void usage(FILE *out)
+{
+    fputs("usage: hawser-wanem --a IFACE[@NETNS] --b IFACE[@NETNS] [options]\n"
+          "  --profile NAME   one of:",
+          out);
+    const struct link_profile *profile;
+    for (size_t i = 0; (profile = profile_at(i)) != NULL; i++) {
+        fprintf(out, " %s", profile->name);
+    }
+    fputs("\n  --mtu BYTES      of both devices (1500)\n"
+          "  --seed N         of the random numbers (1)\n"
+          "  --control PATH   unix socket for commands\n"
+          "and for both directions, or with --a-to-b- or --b-to-a- in front for one:\n",
+          out);
+    const char *name, *takes;
+    for (size_t i = 0; (name = params_name(i, &takes)) != NULL; i++) {
+        fprintf(out, "  --%-8s %s\n", name, takes);
+    }
+}
+
+static int complain(const char *text)
+{
+    fprintf(stderr, "hawser-wanem: %s\n", text);
+    return EXIT_USAGE;
+}
+
+/* A whole decimal number from min to max. */
+static int parse_number(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *out)
+{
+    char error[256];
+    errno = 0;
+    char *end;
+    uint64_t number = strtoull(text, &end, 10);
+    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || number < min || number > max) {
+        snprintf(error, sizeof error, "%s: '%s' is wrong, it takes a number from %llu to %llu", name, text,
+                 (unsigned long long)min, (unsigned long long)max);
+        return complain(error);
+    }
+    *out = number;
+    return 0;
+}
+
+static int set_param(struct emulator *emulator, const struct param_option *option, const char *value)
+{
+    char error[256];
+    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
+        if ((option->directions & 1u << i) &&
+            params_set(&emulator->params[i], option->param, value, error, sizeof error) < 0) {
+            return complain(error);
+        }
+    }
+    return 0;
+}
+
+static int take_option(int code, const char *value, struct arguments *arguments, struct emulator *emulator)
+{
+    char error[256];
+    uint64_t number = 0;
+    switch (code) {
+    case OPTION_A:
+    case OPTION_B:
+        arguments->place[code == OPTION_B] = value;
+        return 0;
+    case OPTION_PROFILE:
+        return 0; /* was taken before the others */
+    case OPTION_MTU:
+        if (parse_number("mtu", value, TUN_MTU_MIN, TUN_MTU_MAX, &number) != 0) {
+            return EXIT_USAGE;
+        }
+        emulator->mtu = (uint32_t)number;
+        return 0;
+    case OPTION_SEED:
+        return parse_number("seed", value, 0, UINT64_MAX, &emulator->seed);
+    case OPTION_CONTROL:
+        arguments->control_path = value;
+        return 0;
+    default:
+        if (code >= OPTION_PARAM) {
+            return set_param(emulator, &param_options[code - OPTION_PARAM], value);
+        }
+        snprintf(error, sizeof error, "see hawser-wanem --help");
+        return complain(error);
+    }
+}
+
+/* The profile goes first wherever it stands, so that a parameter on the command line overrides it. */
+static int take_profile(int argc, char **argv, struct arguments *arguments, struct emulator *emulator)
+{
+    int code;
+    opterr = 0;
+    while ((code = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (code == OPTION_HELP) {
+            usage(stdout);
+            exit(EXIT_SUCCESS);
+        }
+        if (code == OPTION_VERSION) {
+            puts("hawser-wanem " HAWSER_VERSION);
+            exit(EXIT_SUCCESS);
+        }
+        if (code != OPTION_PROFILE) {
+            continue;
+        }
+        arguments->profile = profile_find(optarg);
+        if (!arguments->profile) {
+            fprintf(stderr, "hawser-wanem: profile: '%s' is none that there is\n", optarg);
+            return EXIT_USAGE;
+        }
+    }
+    opterr = 1;
+    optind = 0;
+    if (arguments->profile) {
+        profile_apply(arguments->profile, emulator->params);
+        emulator->profile = arguments->profile->name;
+        emulator->queue_max_ms = arguments->profile->queue_max_ms;
+    }
+    return 0;
+}
+
+static int take_arguments(int argc, char **argv, struct arguments *arguments, struct emulator *emulator)
+{
+    make_options();
+    *emulator =
+        (struct emulator){.profile = "none", .mtu = 1500, .queue_max_ms = QUEUE_AUTO_MAX_MS, .seed = 1};
+    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
+        params_default(&emulator->params[i]);
+    }
+    int wrong = take_profile(argc, argv, arguments, emulator);
+    int code;
+    while (wrong == 0 && (code = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        wrong = take_option(code, optarg, arguments, emulator);
+    }
+    if (wrong != 0) {
+        return wrong;
+    }
+    if (optind < argc) {
+        fprintf(stderr, "hawser-wanem: '%s' is no option\n", argv[optind]);
+        return EXIT_USAGE;
+    }
+    if (!arguments->place[0] || !arguments->place[1]) {
+        return complain(arguments->place[0] ? "b: is missing (--b IFACE[@NETNS])"
+                                            : "a: is missing (--a IFACE[@NETNS])");
+    }
+    char error[256];
+    if (emulator_check(emulator, error, sizeof error) < 0) {
+        return complain(error);
+    }
+    return 0;
+}
+
+/* Threads, "ready", commands until the end, report. The descriptors are borrowed. */
+static int run(struct emulator *emulator, struct control *control, const int tun_fds[2], int stop_fd)
+{
+    static char report[DESCRIPTION_MAX];
+    int result = EXIT_REFUSED;
+
+    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
+        int from = i == WANEM_A_TO_B ? 0 : 1;
+        emulator->pumps[i] = pump_new(tun_fds[from], tun_fds[!from], emulator->mtu,
+                                      emulator->seed * WANEM_DIRECTIONS + (unsigned)i);
+        if (!emulator->pumps[i]) {
+            fputs("hawser-wanem: out of memory\n", stderr);
+            goto done;
+        }
+    }
+    emulator->started_ms = emulator_now_ms();
+    emulator_apply(emulator);
+    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
+        int err = pump_start(emulator->pumps[i]);
+        if (err < 0) {
+            fprintf(stderr, "hawser-wanem: start a thread: %s\n", strerror(-err));
+            goto done;
+        }
+    }
+    puts("ready");
+    fflush(stdout);
+    if (control_run(control, stop_fd) == 0) {
+        result = EXIT_SUCCESS;
+    }
+    pump_stop(emulator->pumps[0]);
+    pump_stop(emulator->pumps[1]);
+    emulator_describe(emulator, report, sizeof report);
+    fputs(report, stdout);
+    fflush(stdout);
+done:
+    pump_free(emulator->pumps[0]);
+    pump_free(emulator->pumps[1]);
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    struct arguments arguments = {.profile = NULL};
+    struct emulator emulator;
+    char error[512];
+    int tun_fds[2] = {-1, -1}, stop_fd = -1;
+    struct control *control = NULL;
+
+    int result = take_arguments(argc, argv, &arguments, &emulator);
+    if (result != 0) {
+        return result;
+    }
+    result = EXIT_REFUSED;
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigprocmask(SIG_BLOCK, &signals, NULL);
+    stop_fd = signalfd(-1, &signals, SFD_CLOEXEC);
+    if (stop_fd < 0) {
+        perror("hawser-wanem: signalfd");
+        goto done;
+    }
+    for (int i = 0; i < 2; i++) {
+        tun_fds[i] = tun_open(arguments.place[i], emulator.mtu, error, sizeof error);
+        if (tun_fds[i] < 0) {
+            fprintf(stderr, "hawser-wanem: %s\n", error);
+            goto done;
+        }
+    }
+    if (arguments.control_path) {
+        int err = control_open(arguments.control_path, &emulator, &control);
+        if (err < 0) {
+            fprintf(stderr, "hawser-wanem: control: %s: %s\n", arguments.control_path, strerror(-err));
+            goto done;
+        }
+    }
+    result = run(&emulator, control, tun_fds, stop_fd);
+done:
+    control_free(control);
+    for (int i = 0; i < 2; i++) {
+        if (tun_fds[i] >= 0) {
+            close(tun_fds[i]);
+        }
+    }
+    if (stop_fd >= 0) {
+        close(stop_fd);
+    }
+    return result;
+}
