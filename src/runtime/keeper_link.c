@@ -78,6 +78,7 @@ static int text_from(int fd, uint64_t text_bytes, struct config **config)
             break;
         done += (size_t)n;
     }
+    text[done] = '\0';
     int err = done == text_bytes ? config_parse(config, "configuration", text, text_bytes, error) : -EIO;
     if (err < 0)
         log_error("the keeper's new configuration cannot be used here: %s", error[0] != '\0' ? error : err_text(err));
