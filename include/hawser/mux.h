@@ -1,0 +1,83 @@
+/* mux.h - the sessions of one tunnel (floor 5).
+ * A mux lives on the peer's home loop, owns the tunnel and the sessions, and turns legs' bytes into frames and
+ * back: mux.c (life, tunnel's events), session.c (a session's states), transmit.c (what goes next into a block),
+ * receive.c (what a frame does). All calls are the home's. PROTOCOL.md, 'Sessions'. */
+#ifndef HAWSER_MUX_H
+#define HAWSER_MUX_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hawser/budget.h"
+#include "hawser/config.h"
+#include "hawser/frame.h"
+#include "hawser/leg.h"
+#include "hawser/tunnel.h"
+
+struct mux;
+
+/* Memory that sessions may hold: `floor` pays each session's least window, `growth` everything above. */
+struct mux_memory {
+    struct budget floor, growth;
+    uint64_t session_floor_bytes;
+};
+
+/* What the node lends to its muxes; outlives them. Callbacks may come from any home loop. */
+struct mux_world {
+    struct mux_memory *memory;
+    uint64_t connect_timeout_us;
+    void *owner;
+    /* A worker for a new session's leg, the home where it is not too loaded. */
+    struct leg_host *(*place)(void *owner, struct leg_host *home);
+    /* The peer asks to open this: FRAME_RST_OTHER to go on (with *class_index and *source filled in), else the reason to refuse. */
+    enum frame_rst_reason (*admit)(void *owner, const struct config *config, size_t peer, const struct frame *open,
+                                   int *class_index, enum config_source *source);
+    /* The far side could not reach this destination. */
+    void (*refused)(void *owner, const struct endpoint *server, enum frame_rst_reason reason);
+    /* The tunnel came up or went down. */
+    void (*state)(void *owner, const char *peer_name, bool up);
+    /* A session ended; the node's count of sessions goes down. */
+    void (*session_ended)(void *owner);
+    /* Count a session in; false when the node's budget of sessions is used. */
+    bool (*session_starts)(void *owner);
+};
+
+/* config is referenced; peer is the index in it. 0 or -errno. */
+int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *world, const struct tunnel_world *tunnel_world,
+            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s);
+/* Resets all sessions and closes the lanes. Legs on other loops go on for the mails it takes them to end: `gone` is called on the home
+ * when everything is freed. */
+void mux_end(struct mux *m, void (*gone)(void *arg), void *arg);
+/* Another configuration (reload) in which the same peer has that index. */
+void mux_reconfigure(struct mux *m, struct config *config, size_t peer);
+
+/* An intercepted connection becomes a session; fd is owned from now on. The caller has counted it (session_starts). */
+struct mux_intercepted {
+    int fd;
+    struct endpoint client, server;
+    uint8_t dscp;
+    int class_index; /* RULES_NONE: default */
+    struct leg_host *host;
+};
+void mux_open(struct mux *m, const struct mux_intercepted *in);
+/* An accepted lane of this peer. */
+void mux_adopt(struct mux *m, struct lane *l);
+
+bool mux_is_up(const struct mux *m);
+struct tunnel *mux_tunnel(struct mux *m);
+const char *mux_peer_name(const struct mux *m);
+
+/* For reports. */
+struct mux_totals {
+    uint64_t sessions, opened, in_bytes, out_bytes; /* in: from hosts here into the tunnel; out: to hosts here */
+};
+void mux_read_totals(const struct mux *m, struct mux_totals *out);
+struct mux_session_report {
+    uint64_t id, age_us, in_bytes, out_bytes, wire_bytes;
+    struct endpoint client, server;
+    const char *class_name, *state, *lane;
+    bool near;
+};
+void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct mux_session_report *r), void *arg);
+
+#endif

@@ -1,0 +1,185 @@
+/* session.h - one proxied connection, seen from the tunnel (floor 5, shared by mux.c, session.c, transmit.c and receive.c).
+ *
+ * A session is two halves that know nothing of each other: `out`, from our host into the tunnel, and `in`, from the tunnel
+ * to our host. Each counts bytes from 0; the end of a direction counts as one more.
+ *
+ *   out:  acked <= sent <= read      replay holds [acked, read); [acked, sent) may have to be sent again
+ *   in:   consumed <= received <= granted      [consumed, received) is with the leg
+ *
+ * A half goes OPEN -> ENDING (its final offset is known) -> DONE (the end was confirmed), or from OPEN and ENDING to RESET.
+ * A session is over when both halves are DONE, or when it was reset and both sides have said so; its id is never used
+ * again. What is owed to the peer is a set of wants, not a queue: a lost lane sets them again and nothing is forgotten. */
+#ifndef HAWSER_SESSION_H
+#define HAWSER_SESSION_H
+
+#include <sys/queue.h>
+
+#include "hawser/heap.h"
+#include "hawser/map.h"
+#include "hawser/mux.h"
+#include "hawser/rules.h"
+
+enum session_half { HALF_OPEN, HALF_ENDING, HALF_DONE, HALF_RESET };
+enum { HALF_COUNT = 4 };
+
+/* Frames that a session owes to its peer. */
+enum session_want { WANT_OPEN = 1, WANT_ACK = 2, WANT_CREDIT = 4, WANT_FIN = 8, WANT_RST = 16, WANT_RST_ANSWER = 32 };
+
+/* A gap in the received bytes is filled by another lane: what came after it waits here, in order of offset. */
+struct early {
+    uint64_t offset;
+    struct slice slice;
+};
+
+struct session {
+    struct mux *mux;
+    struct leg *leg; /* NULL once it is closed and released */
+    uint64_t id;     /* 0 until the OPEN is written */
+    struct endpoint client, server;
+    uint64_t born_us;
+    int class_index;
+    uint8_t dscp;
+    bool near, confirmed, credited;
+    bool origin_connected;  /* far: the destination has answered */
+    bool rst_heard;         /* the peer's RST is in */
+    bool retired;           /* over for the tunnel; only the leg is waited for */
+    bool finish_sent;       /* leg_finish was said */
+    enum frame_rst_reason rst_reason;
+    enum session_half out, in;
+
+    /* out */
+    struct slices replay;
+    uint32_t cursor_slice, cursor_byte; /* where `sent` is in the replay */
+    uint64_t acked, sent, sent_most, read, allowed;
+    uint64_t limit;         /* offset up to which the peer takes bytes */
+    uint64_t opening_used;  /* of the tunnel's opening credit */
+    uint64_t send_reserved; /* of memory->growth */
+    struct heap_node turn;  /* in its class's heap while something can be sent */
+    uint8_t turn_lane;      /* which heap */
+    double last_key;        /* log2 of the bytes sent lately, see transmit.c */
+    int last_slot;          /* lane of the last DATA, -1 none */
+    uint32_t slots_used;    /* bit n: unacknowledged bytes may be on lane n */
+
+    /* in */
+    uint64_t received, consumed, final; /* final: UINT64_MAX until the FIN is in */
+    uint64_t granted, acked_told, window;
+    uint64_t excess; /* received past granted, see mux.excess_bytes */
+    uint64_t epoch_us, epoch_consumed; /* for growing the window */
+    struct early *early;
+    uint32_t early_count, early_cap;
+    uint64_t early_bytes;
+    bool reset_after_final; /* the peer's host reset after `final`: so do we, once it is delivered */
+
+    uint32_t wants;
+    uint64_t wire_bytes;
+    TAILQ_ENTRY(session) all, owing, late;
+    bool is_owing, is_late;
+};
+TAILQ_HEAD(session_list, session);
+
+/* One class's share of the tunnel. */
+struct mux_class {
+    struct heap heaps[2]; /* [0] for the express lane, [1] for bulk lanes */
+    double virtual_time;  /* bytes sent / weight */
+    uint32_t weight;
+    uint64_t bytes;
+};
+
+/* Ids of closed sessions of the peer as ranges of (id >> 1), so that a late OPEN is not taken for a new one. */
+struct closed_ids {
+    struct closed_range {
+        uint64_t first, last;
+    } *ranges;
+    size_t count, cap;
+};
+
+struct mux {
+    struct leg_host *home;
+    const struct mux_world *world;
+    struct config *config;
+    size_t peer_index;
+    const struct config_peer *peer;
+    struct tunnel *tunnel;
+    struct map by_id;
+    struct session_list sessions, owing, late;
+    struct mux_class *classes; /* config's classes, then the default one */
+    size_t class_count;
+    double virtual_now;
+    uint64_t next_id;          /* counter of our own sessions, without the side bit */
+    struct closed_ids closed;
+    uint64_t opening_left, opening_total;
+    uint64_t excess_bytes;     /* received past what was granted: pays from our opening credit */
+    uint64_t opening_ours;
+    struct mux_answer {
+        uint64_t id;
+        enum frame_rst_reason reason;
+    } *answers; /* RST to answer with, for sessions that are no more or were refused */
+    size_t answer_count;
+    struct event late_acks, hold;
+    struct mux_totals totals;
+    size_t live;               /* sessions in memory */
+    bool ending;
+    void (*gone)(void *arg);
+    void *gone_arg;
+};
+
+enum {
+    SESSION_RAW_WINDOW = 128 << 20, /* raw offset past what was delivered */
+    SESSION_WINDOW_MIN = 4 << 20,   /* first window where memory allows */
+    SESSION_WINDOW_MAX = 64 << 20,
+    SESSION_UNSENT_MAX = 256 * 1024,
+    SESSION_UNSENT_MIN = 64 * 1024,
+    SESSION_BULK_BYTES = 64 * 1024, /* more than this lately, or waiting: bulk */
+    SESSION_EARLY_MAX = 8192,       /* slices waiting behind a gap */
+    MUX_ANSWERS_MAX = 65536,
+    MUX_ACK_LATE_US = 20000,
+};
+
+/* session.c */
+struct session *session_new(struct mux *m, const struct endpoint *client, const struct endpoint *server, uint8_t dscp,
+                            int class_index, bool near);
+extern const struct leg_events session_leg_events;
+/* One setter for both halves: logs, asserts the table. */
+void session_set_out(struct session *s, enum session_half to);
+void session_set_in(struct session *s, enum session_half to);
+bool session_half_may(enum session_half from, enum session_half to);
+/* Reset from here: the host's connection is aborted, the peer is told. */
+void session_reset(struct session *s, enum frame_rst_reason reason);
+/* The peer's RST. */
+void session_take_rst(struct session *s, const struct frame *f);
+/* Without a word to the peer: its side is gone. */
+void session_drop(struct session *s, enum frame_rst_reason reason);
+/* Over? Then leave the map, and free when the leg has ended. The session may be gone afterwards. */
+void session_check_over(struct session *s);
+void session_want(struct session *s, uint32_t wants);
+/* Take a first window, or a larger one, from memory. */
+void session_grow_window(struct session *s, uint64_t wanted);
+uint64_t session_memory_left(const struct mux *m);
+/* Let the host be read as far as memory and the queue allow. */
+void session_update_allowed(struct session *s);
+/* Send again what may not have arrived. */
+void session_rewind(struct session *s);
+const char *session_state_text(const struct session *s);
+
+/* transmit.c */
+void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out);
+/* The session's place among those with something to send, after anything about that changed. */
+void transmit_schedule(struct session *s);
+void transmit_forget(struct session *s);
+
+/* receive.c */
+int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chunk *chunk);
+void receive_consumed(struct session *s, uint64_t total);
+
+/* mux.c */
+void mux_answer_rst(struct mux *m, uint64_t id, enum frame_rst_reason reason);
+struct mux_class *mux_class_of(struct mux *m, int class_index);
+void mux_session_freed(struct mux *m);
+enum frame_rst_reason session_reason_of_errno(int err, bool connected);
+
+/* closed.c */
+bool closed_has(const struct closed_ids *c, uint64_t id);
+int closed_add(struct closed_ids *c, uint64_t id);
+void closed_clear(struct closed_ids *c);
+
+#endif

@@ -1,0 +1,342 @@
+#include "hawser/mux.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+#include "hawser/session.h"
+
+/* ---- the tunnel's events ---- */
+
+static void tunnel_up(void *owner)
+{
+    struct mux *m = owner;
+    event_del(&m->hold);
+    uint64_t total = tunnel_opening_credit(m->tunnel), used = 0;
+    struct session *s;
+    TAILQ_FOREACH(s, &m->sessions, all)
+    {
+        if (!s->credited && !s->retired)
+            used += s->opening_used;
+    }
+    m->opening_left = total > used ? total - used : 0;
+    TAILQ_FOREACH(s, &m->sessions, all)
+    transmit_schedule(s);
+    m->world->state(m->world->owner, m->peer->name, true);
+}
+
+static void tunnel_down(void *owner)
+{
+    struct mux *m = owner;
+    m->world->state(m->world->owner, m->peer->name, false);
+    if (m->ending)
+        return;
+    struct timeval tv = {(time_t)(m->peer->hold_us / 1000000), (suseconds_t)(m->peer->hold_us % 1000000)};
+    event_add(&m->hold, &tv);
+}
+
+/* Visit sessions that may end meanwhile. */
+static void each(struct mux *m, void (*visit)(struct session *s, unsigned arg), unsigned arg)
+{
+    struct session *s = TAILQ_FIRST(&m->sessions);
+    while (s != NULL) {
+        struct session *next = TAILQ_NEXT(s, all);
+        visit(s, arg);
+        s = next;
+    }
+}
+
+static void rewind_one(struct session *s, unsigned slot)
+{
+    bool unconfirmed = s->wants != 0 || !s->confirmed || s->out >= HALF_ENDING || s->in >= HALF_ENDING;
+    bool silent_loss = s->slots_used & (1u << slot);
+    if (silent_loss || unconfirmed || slot == 0)
+        session_rewind(s);
+}
+
+static void lane_lost(void *owner, unsigned slot)
+{
+    each(owner, rewind_one, slot);
+}
+
+static void drop_one(struct session *s, unsigned reason)
+{
+    session_drop(s, (enum frame_rst_reason)reason);
+}
+
+static void peer_restarted(void *owner)
+{
+    struct mux *m = owner;
+    if (m->totals.sessions > 0)
+        log_warn("peer %s started anew: %llu sessions are reset", m->peer->name, (unsigned long long)m->totals.sessions);
+    each(m, drop_one, FRAME_RST_TUNNEL);
+    closed_clear(&m->closed);
+    m->answer_count = 0;
+}
+
+static bool tunnel_busy(void *owner)
+{
+    const struct mux *m = owner;
+    return m->totals.sessions > 0;
+}
+
+static const struct tunnel_events tunnel_events = {
+    .up = tunnel_up,
+    .down = tunnel_down,
+    .lane_lost = lane_lost,
+    .peer_restarted = peer_restarted,
+    .frame = receive_frame,
+    .fill = transmit_fill,
+    .busy = tunnel_busy,
+};
+
+static void hold_is_over(evutil_socket_t fd, short what, void *arg)
+{
+    struct mux *m = arg;
+    (void)fd;
+    (void)what;
+    if (m->totals.sessions > 0)
+        log_warn("peer %s: no lane for %llu s: %llu sessions are reset", m->peer->name,
+                 (unsigned long long)(m->peer->hold_us / 1000000), (unsigned long long)m->totals.sessions);
+    tunnel_forget(m->tunnel);
+    each(m, drop_one, FRAME_RST_TUNNEL);
+    closed_clear(&m->closed);
+}
+
+static void send_late_acks(evutil_socket_t fd, short what, void *arg)
+{
+    struct mux *m = arg;
+    (void)fd;
+    (void)what;
+    struct session *s;
+    while ((s = TAILQ_FIRST(&m->late)) != NULL) {
+        TAILQ_REMOVE(&m->late, s, late);
+        s->is_late = false;
+        if (s->consumed != s->acked_told)
+            session_want(s, WANT_ACK);
+    }
+}
+
+/* ---- answers for sessions that are no more ---- */
+
+void mux_answer_rst(struct mux *m, uint64_t id, enum frame_rst_reason reason)
+{
+    if (m->answers == NULL)
+        m->answers = malloc(MUX_ANSWERS_MAX * sizeof(m->answers[0]));
+    if (m->answers == NULL || m->answer_count >= MUX_ANSWERS_MAX)
+        return;
+    m->answers[m->answer_count++] = (struct mux_answer){.id = id, .reason = reason};
+    tunnel_kick(m->tunnel);
+}
+
+/* ---- classes ---- */
+
+struct mux_class *mux_class_of(struct mux *m, int class_index)
+{
+    return &m->classes[class_index >= 0 ? (size_t)class_index : m->class_count - 1];
+}
+
+static struct mux_class *classes_new(const struct config *config)
+{
+    struct mux_class *classes = calloc(config->class_count + 1, sizeof(*classes));
+    if (classes == NULL)
+        return NULL;
+    for (size_t i = 0; i < config->class_count; i++)
+        classes[i].weight = config->classes[i].weight;
+    classes[config->class_count].weight = 1;
+    return classes;
+}
+
+static void classes_free(struct mux_class *classes, size_t count)
+{
+    for (size_t i = 0; classes != NULL && i < count; i++) {
+        heap_end(&classes[i].heaps[0]);
+        heap_end(&classes[i].heaps[1]);
+    }
+    free(classes);
+}
+
+static int class_by_name(const struct config *config, const char *name)
+{
+    for (size_t i = 0; i < config->class_count; i++) {
+        if (strcmp(config->classes[i].name, name) == 0)
+            return (int)i;
+    }
+    return RULES_NONE;
+}
+
+void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
+{
+    struct mux_class *classes = classes_new(config);
+    if (classes == NULL) {
+        log_error("peer %s: out of memory: the new classes are not applied", m->peer->name);
+        return;
+    }
+    struct session *s;
+    TAILQ_FOREACH(s, &m->sessions, all)
+    {
+        transmit_forget(s);
+        if (s->class_index >= 0)
+            s->class_index = class_by_name(config, m->config->classes[s->class_index].name);
+    }
+    classes_free(m->classes, m->class_count);
+    m->classes = classes;
+    m->class_count = config->class_count + 1;
+    m->virtual_now = 0;
+    struct config *old = m->config;
+    m->config = config_ref(config);
+    m->peer_index = peer;
+    m->peer = &config->peers[peer];
+    tunnel_reconfigure(m->tunnel, m->peer);
+    config_unref(old);
+    TAILQ_FOREACH(s, &m->sessions, all)
+    transmit_schedule(s);
+}
+
+/* ---- life ---- */
+
+int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *world, const struct tunnel_world *tunnel_world,
+            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s)
+{
+    struct mux *m = calloc(1, sizeof(*m));
+    if (m == NULL)
+        return -ENOMEM;
+    m->classes = classes_new(config);
+    if (m->classes == NULL) {
+        free(m);
+        return -ENOMEM;
+    }
+    m->class_count = config->class_count + 1;
+    m->home = home;
+    m->world = world;
+    m->config = config_ref(config);
+    m->peer_index = peer;
+    m->peer = &config->peers[peer];
+    m->by_id.salt = clock_now_us();
+    m->opening_ours = tunnel_world->opening_credit_bytes;
+    TAILQ_INIT(&m->sessions);
+    TAILQ_INIT(&m->owing);
+    TAILQ_INIT(&m->late);
+    event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
+    event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
+    int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s, &tunnel_events, m);
+    if (err < 0) {
+        classes_free(m->classes, m->class_count);
+        config_unref(m->config);
+        free(m);
+        return err;
+    }
+    *out = m;
+    return 0;
+}
+
+static void finish_end(struct mux *m)
+{
+    void (*gone)(void *arg) = m->gone;
+    void *arg = m->gone_arg;
+    event_del(&m->late_acks);
+    event_del(&m->hold);
+    tunnel_free(m->tunnel);
+    classes_free(m->classes, m->class_count);
+    map_clear(&m->by_id);
+    closed_clear(&m->closed);
+    free(m->answers);
+    config_unref(m->config);
+    free(m);
+    gone(arg);
+}
+
+void mux_session_freed(struct mux *m)
+{
+    m->live--;
+    if (m->ending && m->live == 0)
+        finish_end(m);
+}
+
+void mux_end(struct mux *m, void (*gone)(void *arg), void *arg)
+{
+    m->gone = gone;
+    m->gone_arg = arg;
+    m->live++; /* until all are visited */
+    m->ending = true;
+    each(m, drop_one, FRAME_RST_TUNNEL);
+    mux_session_freed(m);
+}
+
+void mux_open(struct mux *m, const struct mux_intercepted *in)
+{
+    struct session *s = m->ending ? NULL : session_new(m, &in->client, &in->server, in->dscp, in->class_index, true);
+    if (s != NULL)
+        s->leg = leg_new(in->host, m->home->loop, &session_leg_events, s, in->fd, NULL);
+    else
+        close(in->fd);
+    if (s == NULL) {
+        m->world->session_ended(m->world->owner);
+        return;
+    }
+    m->totals.sessions++;
+    if (s->leg == NULL) {
+        session_drop(s, FRAME_RST_OVERLOAD);
+        return;
+    }
+    leg_start(s->leg, s->allowed);
+    session_want(s, WANT_OPEN);
+}
+
+void mux_adopt(struct mux *m, struct lane *l)
+{
+    if (m->ending)
+        lane_free(l);
+    else
+        tunnel_adopt(m->tunnel, l);
+}
+
+bool mux_is_up(const struct mux *m)
+{
+    return tunnel_is_up(m->tunnel);
+}
+
+struct tunnel *mux_tunnel(struct mux *m)
+{
+    return m->tunnel;
+}
+
+const char *mux_peer_name(const struct mux *m)
+{
+    return m->peer->name;
+}
+
+/* ---- reports ---- */
+
+void mux_read_totals(const struct mux *m, struct mux_totals *out)
+{
+    *out = m->totals;
+}
+
+void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct mux_session_report *r), void *arg)
+{
+    const struct session *s;
+    uint64_t now = clock_now_us();
+    TAILQ_FOREACH(s, &m->sessions, all)
+    {
+        if (s->retired)
+            continue;
+        struct mux_session_report r = {
+            .id = s->id,
+            .age_us = now - s->born_us,
+            .in_bytes = s->read,
+            .out_bytes = s->consumed,
+            .wire_bytes = s->wire_bytes,
+            .client = s->client,
+            .server = s->server,
+            .class_name = s->class_index >= 0 ? m->config->classes[s->class_index].name : "default",
+            .state = session_state_text(s),
+            .lane = s->last_slot < 0 ? "none" : s->last_slot == 0 ? "express" : "bulk",
+            .near = s->near,
+        };
+        visit(arg, &r);
+    }
+}

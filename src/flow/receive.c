@@ -1,0 +1,377 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+#include "hawser/session.h"
+
+enum {
+    COPY_BELOW_BYTES = 4096, /* a small slice must not pin a large chunk while a slow host takes its time */
+    ACK_EVERY_BYTES = 64 * 1024,
+};
+
+/* ---- opening ---- */
+
+static void refuse(struct mux *m, const struct frame *f, enum frame_rst_reason reason)
+{
+    char from[ENDPOINT_TEXT_MAX], to[ENDPOINT_TEXT_MAX];
+    log_debug("peer %s: session %s -> %s refused: %s", m->peer->name, endpoint_format(&f->open.client, from),
+              endpoint_format(&f->open.server, to), frame_rst_text(reason));
+}
+
+static int take_open(struct mux *m, const struct frame *f)
+{
+    uint64_t side = tunnel_is_lower(m->tunnel) ? 0 : 1;
+    if ((f->session & 1) != side || f->session >> 1 == 0)
+        return -ERR_WIRE_VALUE;
+    if (closed_has(&m->closed, f->session)) {
+        mux_answer_rst(m, f->session, FRAME_RST_UNKNOWN);
+        return 0;
+    }
+    int class_index = RULES_NONE;
+    enum config_source source = CONFIG_SOURCE_CLIENT;
+    enum frame_rst_reason reason =
+        m->world->admit(m->world->owner, m->config, m->peer_index, f, &class_index, &source);
+    bool counted = reason == FRAME_RST_OTHER && m->world->session_starts(m->world->owner);
+    struct session *s = NULL;
+    if (counted)
+        s = session_new(m, &f->open.client, &f->open.server, f->open.dscp, class_index, false);
+    if (s != NULL) {
+        s->id = f->session;
+        s->limit = f->open.raw_limit < f->open.cost_limit ? f->open.raw_limit : f->open.cost_limit;
+        m->totals.sessions++;
+        struct leg_origin origin = {.client = s->client, .server = s->server, .source = source, .dscp = s->dscp,
+                                    .timeout_us = m->world->connect_timeout_us};
+        s->leg = leg_new(m->world->place(m->world->owner, m->home), m->home->loop, &session_leg_events, s, -1, &origin);
+        if (s->leg != NULL && map_put(&m->by_id, s->id, s) == 0) {
+            leg_start(s->leg, s->allowed);
+            session_want(s, WANT_ACK | WANT_CREDIT);
+            return 0;
+        }
+        if (s->leg != NULL)
+            leg_start(s->leg, 0);
+        session_drop(s, FRAME_RST_OVERLOAD); /* leaves the id among the closed ones */
+    } else if (counted) {
+        m->world->session_ended(m->world->owner);
+    }
+    if (reason == FRAME_RST_OTHER)
+        reason = FRAME_RST_OVERLOAD;
+    refuse(m, f, reason);
+    if (s == NULL && closed_add(&m->closed, f->session) < 0)
+        return -ENOMEM;
+    mux_answer_rst(m, f->session, reason);
+    return m->answer_count < MUX_ANSWERS_MAX ? 0 : -ERR_WIRE_VALUE;
+}
+
+/* ---- bytes in ---- */
+
+static void end_if_final(struct session *s)
+{
+    if (s->received != s->final || s->finish_sent || s->in == HALF_RESET || s->leg == NULL || s->reset_after_final)
+        return;
+    s->finish_sent = true;
+    leg_finish(s->leg);
+}
+
+/* Bytes in order for the host. */
+static void deliver(struct session *s, struct slice slice)
+{
+    s->received += slice.len;
+    s->mux->totals.out_bytes += slice.len;
+    if (s->leg != NULL)
+        leg_write(s->leg, slice);
+    else
+        chunk_unref(slice.chunk);
+}
+
+static void drain_early(struct session *s)
+{
+    uint32_t taken = 0;
+    while (taken < s->early_count && s->early[taken].offset <= s->received) {
+        struct early *e = &s->early[taken++];
+        uint64_t skip = s->received - e->offset;
+        s->early_bytes -= e->slice.len;
+        if (skip >= e->slice.len) {
+            chunk_unref(e->slice.chunk);
+            continue;
+        }
+        e->slice.off += (uint32_t)skip;
+        e->slice.len -= (uint32_t)skip;
+        deliver(s, e->slice);
+    }
+    if (taken == 0)
+        return;
+    s->early_count -= taken;
+    memmove(s->early, s->early + taken, s->early_count * sizeof(s->early[0]));
+    if (s->early_count == 0) {
+        free(s->early);
+        s->early = NULL;
+        s->early_cap = 0;
+    }
+}
+
+/* Keep bytes that came before those in front of them. 1 kept, 0 held already, or an error. */
+static int keep_early(struct session *s, uint64_t offset, struct slice slice)
+{
+    uint32_t at = s->early_count;
+    while (at > 0 && s->early[at - 1].offset > offset)
+        at--;
+    if (at > 0 && s->early[at - 1].offset + s->early[at - 1].slice.len >= offset + slice.len)
+        return 0;
+    if (s->early_count == s->early_cap) {
+        uint32_t cap = s->early_cap == 0 ? 16 : s->early_cap * 2;
+        struct early *bigger = cap <= SESSION_EARLY_MAX ? realloc(s->early, cap * sizeof(*bigger)) : NULL;
+        if (bigger == NULL)
+            return -ENOMEM;
+        s->early = bigger;
+        s->early_cap = cap;
+    }
+    memmove(&s->early[at + 1], &s->early[at], (s->early_count - at) * sizeof(s->early[0]));
+    s->early[at] = (struct early){.offset = offset, .slice = slice};
+    s->early_count++;
+    s->early_bytes += slice.len;
+    return 1;
+}
+
+/* Bytes past what was granted are paid from the credit that our greeting gave for new sessions. */
+static bool within_credit(struct session *s, uint64_t end)
+{
+    uint64_t excess = end > s->granted ? end - s->granted : 0;
+    if (excess <= s->excess)
+        return true;
+    struct mux *m = s->mux;
+    if (s->near || m->excess_bytes + (excess - s->excess) > m->opening_ours)
+        return false;
+    m->excess_bytes += excess - s->excess;
+    s->excess = excess;
+    return true;
+}
+
+static struct slice slice_of(const struct frame *f, struct chunk *chunk, uint64_t skip)
+{
+    const uint8_t *bytes = f->data.bytes + skip;
+    uint32_t len = f->data.len - (uint32_t)skip;
+    if (len < COPY_BELOW_BYTES)
+        return slice_copy(bytes, len);
+    return (struct slice){.chunk = chunk_ref(chunk), .off = (uint32_t)(bytes - chunk->bytes), .len = len};
+}
+
+static void take_data(struct session *s, const struct frame *f, struct chunk *chunk)
+{
+    uint64_t end = f->data.offset + f->data.len;
+    if (s->in > HALF_ENDING || end <= s->received)
+        return;
+    if (end > s->final || end < f->data.offset || !within_credit(s, end)) {
+        log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
+                 end > s->final ? "end" : "credit");
+        session_reset(s, FRAME_RST_PROTOCOL);
+        return;
+    }
+    uint64_t skip = f->data.offset < s->received ? s->received - f->data.offset : 0;
+    struct slice slice = slice_of(f, chunk, skip);
+    if (slice.chunk == NULL) {
+        session_reset(s, FRAME_RST_OVERLOAD);
+        return;
+    }
+    if (f->data.offset > s->received) {
+        int kept = keep_early(s, f->data.offset, slice);
+        if (kept <= 0)
+            chunk_unref(slice.chunk);
+        if (kept < 0)
+            session_reset(s, FRAME_RST_OVERLOAD);
+        return;
+    }
+    deliver(s, slice);
+    drain_early(s);
+    end_if_final(s);
+}
+
+static void take_fin(struct session *s, uint64_t final)
+{
+    if (s->in == HALF_DONE) {
+        session_want(s, WANT_ACK); /* ours was lost */
+        return;
+    }
+    if (s->in == HALF_RESET)
+        return;
+    if (final < s->received || (s->final != UINT64_MAX && s->final != final)) {
+        session_reset(s, FRAME_RST_PROTOCOL);
+        return;
+    }
+    s->final = final;
+    if (s->in == HALF_OPEN)
+        session_set_in(s, HALF_ENDING);
+    end_if_final(s);
+    if (s->consumed == s->final)
+        receive_consumed(s, s->consumed);
+}
+
+/* ---- what the host has taken ---- */
+
+static void consider_window(struct session *s)
+{
+    if (s->consumed - s->epoch_consumed < s->window)
+        return;
+    uint64_t now = clock_now_us(), rtt = tunnel_rtt_us(s->mux->tunnel);
+    if (now - s->epoch_us < 2 * rtt + 10000)
+        session_grow_window(s, 2 * s->window); /* a window in two round trips: it holds the sender back */
+    s->epoch_us = now;
+    s->epoch_consumed = s->consumed;
+}
+
+static void grant(struct session *s)
+{
+    uint64_t upto = s->consumed + s->window;
+    if (upto < s->granted + s->window / 4)
+        return;
+    s->granted = upto;
+    if (s->excess > 0) {
+        uint64_t excess = s->received > upto ? s->received - upto : 0;
+        if (excess < s->excess) {
+            s->mux->excess_bytes -= s->excess - excess;
+            s->excess = excess;
+        }
+    }
+    session_want(s, WANT_CREDIT | WANT_ACK);
+}
+
+void receive_consumed(struct session *s, uint64_t total)
+{
+    s->consumed = total;
+    if (s->reset_after_final) {
+        if (s->consumed == s->final)
+            session_drop(s, FRAME_RST_BY_HOST);
+        return;
+    }
+    if (s->in == HALF_ENDING && s->consumed == s->final) {
+        session_set_in(s, HALF_DONE);
+        session_want(s, WANT_ACK); /* over at the latest when it is written: transmit.c looks */
+        return;
+    }
+    if (s->in != HALF_OPEN && s->in != HALF_ENDING)
+        return;
+    consider_window(s);
+    grant(s);
+    if (s->consumed - s->acked_told >= ACK_EVERY_BYTES) {
+        session_want(s, WANT_ACK);
+    } else if ((s->wants & WANT_ACK) == 0 && !s->is_late) {
+        struct mux *m = s->mux;
+        s->is_late = true;
+        TAILQ_INSERT_TAIL(&m->late, s, late);
+        if (!event_pending(&m->late_acks, EV_TIMEOUT, NULL)) {
+            struct timeval tv = {0, MUX_ACK_LATE_US};
+            event_add(&m->late_acks, &tv);
+        }
+    }
+}
+
+/* ---- confirmations of what we sent ---- */
+
+static void drop_acked(struct session *s, uint64_t acked)
+{
+    uint32_t before = s->replay.count;
+    slices_drop(&s->replay, acked - s->acked);
+    uint32_t dropped = before - s->replay.count;
+    s->acked = acked;
+    if (s->sent <= acked) {
+        s->sent = acked; /* the peer has more than what was sent since the rewind */
+        s->cursor_slice = s->cursor_byte = 0;
+        return;
+    }
+    s->cursor_slice -= dropped;
+    if (s->cursor_slice == 0)
+        s->cursor_byte = (uint32_t)(s->sent - acked);
+}
+
+static void take_ack(struct session *s, uint64_t offset)
+{
+    bool with_fin = s->out == HALF_ENDING && offset == s->read + 1;
+    uint64_t upto = with_fin ? s->read : offset;
+    if (s->out > HALF_ENDING)
+        return;
+    if (upto > s->sent_most) {
+        session_reset(s, FRAME_RST_PROTOCOL);
+        return;
+    }
+    s->confirmed = true;
+    if (upto > s->acked)
+        drop_acked(s, upto);
+    if (s->acked == s->sent)
+        s->slots_used = 0;
+    if (with_fin) {
+        session_set_out(s, HALF_DONE);
+        s->wants &= ~(uint32_t)WANT_FIN;
+    }
+    transmit_schedule(s);
+    session_update_allowed(s);
+    session_check_over(s);
+}
+
+static void take_credit(struct session *s, const struct frame *f)
+{
+    struct mux *m = s->mux;
+    uint64_t limit = f->credit.raw_limit < f->credit.cost_limit ? f->credit.raw_limit : f->credit.cost_limit;
+    s->confirmed = true;
+    if (limit > s->limit)
+        s->limit = limit;
+    if (!s->credited) {
+        bool was_short = m->opening_left < SESSION_UNSENT_MIN && s->opening_used > 0;
+        s->credited = true;
+        m->opening_left += s->opening_used;
+        s->opening_used = 0;
+        struct session *other;
+        TAILQ_FOREACH(other, &m->sessions, all)
+        {
+            if (!was_short)
+                break;
+            if (!other->credited)
+                transmit_schedule(other);
+        }
+    }
+    transmit_schedule(s);
+    tunnel_kick(m->tunnel);
+}
+
+/* A frame of a session that is not here: it is over, or never was. Only what the peer would wait for is answered. */
+static int take_unknown(struct mux *m, const struct frame *f)
+{
+    bool waits = f->type == FRAME_FIN || (f->type == FRAME_RST && f->rst.answer == 0);
+    if (waits)
+        mux_answer_rst(m, f->session, FRAME_RST_UNKNOWN);
+    return m->answer_count < MUX_ANSWERS_MAX ? 0 : -ERR_WIRE_VALUE;
+}
+
+int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chunk *chunk)
+{
+    struct mux *m = owner;
+    (void)slot;
+    struct session *s = map_get(&m->by_id, f->session);
+    if (s == NULL)
+        return f->type == FRAME_OPEN ? take_open(m, f) : take_unknown(m, f);
+    switch (f->type) {
+    case FRAME_OPEN:
+        break; /* again, after a lane was lost */
+    case FRAME_DATA:
+        s->confirmed = true;
+        take_data(s, f, chunk);
+        break;
+    case FRAME_ACK:
+        take_ack(s, f->ack.offset);
+        break;
+    case FRAME_CREDIT:
+        take_credit(s, f);
+        break;
+    case FRAME_FIN:
+        take_fin(s, f->fin.final);
+        break;
+    case FRAME_RST:
+        session_take_rst(s, f);
+        break;
+    case FRAME_PING:
+    case FRAME_PONG:
+        break; /* the tunnel's */
+    }
+    return 0;
+}

@@ -1,0 +1,426 @@
+#include "hawser/session.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+
+/* ---- states ---- */
+
+static const char *const half_text[HALF_COUNT] = {"open", "ending", "done", "reset"};
+
+bool session_half_may(enum session_half from, enum session_half to)
+{
+    static const bool may[HALF_COUNT][HALF_COUNT] = {
+        [HALF_OPEN] = {[HALF_ENDING] = true, [HALF_RESET] = true},
+        [HALF_ENDING] = {[HALF_DONE] = true, [HALF_RESET] = true},
+    };
+    return may[from][to];
+}
+
+static void set_half(struct session *s, enum session_half *half, const char *name, enum session_half to)
+{
+    assert(session_half_may(*half, to));
+    log_debug("peer %s: session %llu: %s %s -> %s", s->mux->peer->name, (unsigned long long)s->id, name,
+              half_text[*half], half_text[to]);
+    *half = to;
+}
+
+void session_set_out(struct session *s, enum session_half to)
+{
+    set_half(s, &s->out, "out", to);
+}
+
+void session_set_in(struct session *s, enum session_half to)
+{
+    set_half(s, &s->in, "in", to);
+}
+
+static bool is_reset(const struct session *s)
+{
+    return s->out == HALF_RESET || s->in == HALF_RESET;
+}
+
+const char *session_state_text(const struct session *s)
+{
+    if (is_reset(s))
+        return "reset";
+    if (!s->near && !s->origin_connected)
+        return "connecting";
+    if (s->near && !s->confirmed)
+        return "opening";
+    if (s->out == HALF_OPEN && s->in == HALF_OPEN)
+        return "open";
+    return s->out == HALF_OPEN ? "in-closed" : s->in == HALF_OPEN ? "out-closed" : "closing";
+}
+
+/* ---- memory ---- */
+
+uint64_t session_memory_left(const struct mux *m)
+{
+    return budget_left(&m->world->memory->growth);
+}
+
+void session_grow_window(struct session *s, uint64_t wanted)
+{
+    struct mux_memory *memory = s->mux->world->memory;
+    uint64_t share = budget_left(&memory->growth) / 64; /* so that no session takes all, and late ones find some */
+    if (wanted > SESSION_WINDOW_MAX)
+        wanted = SESSION_WINDOW_MAX;
+    if (wanted <= s->window)
+        return;
+    uint64_t more = wanted - s->window;
+    if (more > share)
+        more = share;
+    if (more > 0 && budget_take(&memory->growth, more))
+        s->window += more;
+}
+
+/* What of the bytes between acked and allowed the floor does not pay. */
+static uint64_t reserve_for(const struct session *s, uint64_t allowed)
+{
+    uint64_t held = allowed - s->acked, floor = s->mux->world->memory->session_floor_bytes;
+    return held > floor ? held - floor : 0;
+}
+
+static uint64_t unsent_quota(const struct session *s)
+{
+    uint64_t quota = linkrate_bytes_in(tunnel_linkrate(s->mux->tunnel), 100000);
+    if (quota < SESSION_UNSENT_MIN)
+        return SESSION_UNSENT_MIN;
+    return quota < SESSION_UNSENT_MAX ? quota : SESSION_UNSENT_MAX;
+}
+
+void session_update_allowed(struct session *s)
+{
+    struct budget *growth = &s->mux->world->memory->growth;
+    uint64_t keep = reserve_for(s, s->allowed);
+    if (s->send_reserved > keep) {
+        budget_give(growth, s->send_reserved - keep);
+        s->send_reserved = keep;
+    }
+    if (s->out != HALF_OPEN || s->leg == NULL)
+        return;
+    uint64_t wanted = s->sent + unsent_quota(s);
+    bool starved = s->read == s->allowed;
+    if (wanted <= s->allowed || (wanted - s->allowed < SESSION_UNSENT_MIN / 2 && !starved))
+        return;
+    uint64_t reserve = reserve_for(s, wanted);
+    if (reserve > s->send_reserved) {
+        if (!budget_take(growth, reserve - s->send_reserved)) {
+            wanted = s->acked + s->mux->world->memory->session_floor_bytes + s->send_reserved;
+            if (wanted <= s->allowed)
+                return; /* memory is short: what is acknowledged makes room */
+            reserve = s->send_reserved;
+        }
+        s->send_reserved = reserve;
+    }
+    s->allowed = wanted;
+    leg_allow(s->leg, wanted);
+}
+
+static void give_memory_back(struct session *s)
+{
+    struct mux *m = s->mux;
+    struct mux_memory *memory = m->world->memory;
+    budget_give(&memory->floor, 2 * memory->session_floor_bytes);
+    budget_give(&memory->growth, s->send_reserved + (s->window - memory->session_floor_bytes));
+    m->excess_bytes -= s->excess;
+    if (!s->credited)
+        m->opening_left += s->opening_used;
+    s->send_reserved = s->excess = s->opening_used = 0;
+}
+
+/* ---- wants ---- */
+
+void session_want(struct session *s, uint32_t wants)
+{
+    if (s->retired)
+        return;
+    s->wants |= wants;
+    if (s->wants != 0 && !s->is_owing) {
+        s->is_owing = true;
+        TAILQ_INSERT_TAIL(&s->mux->owing, s, owing);
+    }
+    tunnel_kick(s->mux->tunnel);
+}
+
+/* ---- life ---- */
+
+struct session *session_new(struct mux *m, const struct endpoint *client, const struct endpoint *server, uint8_t dscp,
+                            int class_index, bool near)
+{
+    struct mux_memory *memory = m->world->memory;
+    if (!budget_take(&memory->floor, 2 * memory->session_floor_bytes))
+        return NULL;
+    struct session *s = calloc(1, sizeof(*s));
+    if (s == NULL) {
+        budget_give(&memory->floor, 2 * memory->session_floor_bytes);
+        return NULL;
+    }
+    s->mux = m;
+    s->client = *client;
+    s->server = *server;
+    s->dscp = dscp;
+    s->class_index = class_index;
+    s->near = near;
+    s->confirmed = s->credited = !near;
+    s->final = UINT64_MAX;
+    s->last_slot = -1;
+    s->born_us = s->epoch_us = clock_now_us();
+    s->allowed = s->window = memory->session_floor_bytes;
+    heap_node_init(&s->turn);
+    uint64_t twice = 2 * linkrate_bdp_bytes(tunnel_linkrate(m->tunnel));
+    session_grow_window(s, twice > SESSION_WINDOW_MIN ? twice : SESSION_WINDOW_MIN);
+    s->granted = s->window;
+    TAILQ_INSERT_TAIL(&m->sessions, s, all);
+    m->live++;
+    m->totals.opened++;
+    return s;
+}
+
+static void session_free(struct session *s)
+{
+    struct mux *m = s->mux;
+    TAILQ_REMOVE(&m->sessions, s, all);
+    free(s);
+    mux_session_freed(m);
+}
+
+/* Everything that is kept for sending or for filling gaps. */
+static void drop_bytes(struct session *s)
+{
+    slices_clear(&s->replay);
+    for (uint32_t i = 0; i < s->early_count; i++)
+        chunk_unref(s->early[i].slice.chunk);
+    free(s->early);
+    s->early = NULL;
+    s->early_count = s->early_cap = 0;
+    s->early_bytes = 0;
+    transmit_forget(s);
+}
+
+static void retire(struct session *s)
+{
+    struct mux *m = s->mux;
+    drop_bytes(s);
+    s->retired = true;
+    if (s->id != 0)
+        map_remove(&m->by_id, s->id);
+    if (s->id != 0 && !s->near && closed_add(&m->closed, s->id) < 0)
+        log_warn("peer %s: out of memory for the list of closed sessions", m->peer->name);
+    if (s->is_owing)
+        TAILQ_REMOVE(&m->owing, s, owing);
+    if (s->is_late)
+        TAILQ_REMOVE(&m->late, s, late);
+    s->is_owing = s->is_late = false;
+    give_memory_back(s);
+    m->totals.sessions--;
+    m->world->session_ended(m->world->owner);
+}
+
+void session_check_over(struct session *s)
+{
+    bool done = s->out == HALF_DONE && s->in == HALF_DONE && (s->wants & WANT_ACK) == 0;
+    bool both = s->out >= HALF_DONE && s->in >= HALF_DONE;
+    bool reset = both && is_reset(s) && (s->id == 0 || (s->rst_heard && (s->wants & (WANT_RST | WANT_RST_ANSWER)) == 0));
+    if (!s->retired && (done || reset))
+        retire(s);
+    if (s->retired && s->leg == NULL)
+        session_free(s);
+}
+
+static void reset_halves(struct session *s)
+{
+    if (session_half_may(s->out, HALF_RESET))
+        session_set_out(s, HALF_RESET);
+    if (session_half_may(s->in, HALF_RESET))
+        session_set_in(s, HALF_RESET);
+    drop_bytes(s);
+    s->cursor_slice = s->cursor_byte = 0;
+    s->acked = s->sent = s->sent_most = s->read;
+    s->reset_after_final = false;
+    s->wants &= ~(uint32_t)(WANT_ACK | WANT_CREDIT | WANT_FIN);
+    if (s->leg != NULL)
+        leg_abort(s->leg);
+}
+
+void session_reset(struct session *s, enum frame_rst_reason reason)
+{
+    if (s->retired || (s->out >= HALF_DONE && s->in >= HALF_DONE))
+        return;
+    s->rst_reason = reason;
+    reset_halves(s);
+    if ((s->wants & WANT_OPEN) != 0 && s->id == 0)
+        s->wants = 0; /* the peer never heard of it */
+    else if (!s->rst_heard)
+        session_want(s, WANT_RST);
+    session_check_over(s);
+}
+
+void session_drop(struct session *s, enum frame_rst_reason reason)
+{
+    if (!s->retired) {
+        s->rst_reason = reason;
+        reset_halves(s);
+        s->wants = 0;
+        s->rst_heard = true;
+    }
+    session_check_over(s);
+}
+
+/* The peer's host reset its connection after bytes that are still on their way to ours: those first. */
+static bool deliver_then_reset(struct session *s, const struct frame *f)
+{
+    if (f->rst.reason != FRAME_RST_BY_HOST || f->rst.answer != 0 || s->in != HALF_OPEN || s->leg == NULL)
+        return false;
+    if (f->rst.final <= s->consumed || f->rst.final < s->received)
+        return false;
+    if (session_half_may(s->out, HALF_RESET))
+        session_set_out(s, HALF_RESET);
+    slices_clear(&s->replay);
+    transmit_forget(s);
+    s->cursor_slice = s->cursor_byte = 0;
+    s->acked = s->sent = s->sent_most = s->read;
+    s->final = f->rst.final;
+    s->reset_after_final = true;
+    return true;
+}
+
+void session_take_rst(struct session *s, const struct frame *f)
+{
+    bool answered = f->rst.answer != 0, ours = is_reset(s);
+    s->rst_heard = true;
+    s->wants &= ~(uint32_t)WANT_RST;
+    if (!answered)
+        session_want(s, WANT_RST_ANSWER);
+    if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
+        session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last ACK was lost */
+        session_check_over(s);
+        return;
+    }
+    if (!ours && s->near && s->received == 0)
+        s->mux->world->refused(s->mux->world->owner, &s->server, f->rst.reason);
+    s->rst_reason = f->rst.reason;
+    if (ours || !deliver_then_reset(s, f))
+        reset_halves(s);
+    session_check_over(s);
+}
+
+void session_rewind(struct session *s)
+{
+    if (s->retired)
+        return;
+    if (s->reset_after_final) {
+        reset_halves(s); /* the missing bytes will not come any more */
+        session_check_over(s);
+        return;
+    }
+    if (s->near && !s->confirmed && s->id != 0)
+        session_want(s, WANT_OPEN);
+    if (is_reset(s)) {
+        session_want(s, s->rst_heard ? 0 : WANT_RST);
+        return;
+    }
+    s->sent = s->acked < s->read ? s->acked : s->read;
+    s->cursor_slice = s->cursor_byte = 0;
+    s->slots_used = 0;
+    if (s->id != 0)
+        session_want(s, WANT_ACK | WANT_CREDIT);
+    if (s->out == HALF_ENDING && s->sent == s->read)
+        session_want(s, WANT_FIN);
+    transmit_schedule(s);
+}
+
+/* ---- the leg's events ---- */
+
+static void leg_connected(void *owner)
+{
+    struct session *s = owner;
+    s->origin_connected = true;
+}
+
+static void leg_data(void *owner, struct slice slice)
+{
+    struct session *s = owner;
+    if (s->retired || s->out != HALF_OPEN) {
+        chunk_unref(slice.chunk);
+        return;
+    }
+    if (slices_push(&s->replay, slice) < 0) {
+        chunk_unref(slice.chunk);
+        session_reset(s, FRAME_RST_OVERLOAD);
+        return;
+    }
+    s->read += slice.len;
+    s->mux->totals.in_bytes += slice.len;
+    transmit_schedule(s);
+    tunnel_kick(s->mux->tunnel);
+}
+
+static void leg_eof(void *owner)
+{
+    struct session *s = owner;
+    if (s->retired || s->out != HALF_OPEN)
+        return;
+    session_set_out(s, HALF_ENDING);
+    if (s->sent == s->read)
+        session_want(s, WANT_FIN);
+}
+
+static void leg_consumed(void *owner, uint64_t total)
+{
+    struct session *s = owner;
+    if (!s->retired)
+        receive_consumed(s, total);
+}
+
+enum frame_rst_reason session_reason_of_errno(int err, bool connected)
+{
+    if (connected)
+        return err == -ENOMEM ? FRAME_RST_OVERLOAD : FRAME_RST_BY_HOST;
+    switch (-err) {
+    case ECONNREFUSED:
+    case ECONNRESET:
+        return FRAME_RST_REFUSED;
+    case ETIMEDOUT:
+        return FRAME_RST_TIMEOUT;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case ENETDOWN:
+    case EACCES:
+        return FRAME_RST_UNREACHABLE;
+    case EADDRNOTAVAIL:
+    case EADDRINUSE:
+    case EPERM:
+        return FRAME_RST_SOURCE;
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+    case ENOBUFS:
+        return FRAME_RST_OVERLOAD;
+    default:
+        return FRAME_RST_OTHER;
+    }
+}
+
+static void leg_closed(void *owner, int err)
+{
+    struct session *s = owner;
+    leg_release(s->leg);
+    s->leg = NULL;
+    if (err != 0 && !s->retired)
+        session_reset(s, session_reason_of_errno(err, s->near || s->origin_connected));
+    else
+        session_check_over(s);
+}
+
+const struct leg_events session_leg_events = {
+    .connected = leg_connected,
+    .data = leg_data,
+    .eof = leg_eof,
+    .consumed = leg_consumed,
+    .closed = leg_closed,
+};

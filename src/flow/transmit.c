@@ -1,0 +1,310 @@
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+#include "hawser/clock.h"
+#include "hawser/session.h"
+
+/* What goes next into a block: first what is owed (small frames), then DATA of the session whose turn it is.
+ *
+ * Classes share by weight: each has a virtual time, bytes sent over weight, and the smallest goes first; weight 0 only
+ * when no other has anything. Inside a class the session that has sent least lately goes first (least attained service,
+ * Nuyens and Wierman 2008). 'Lately' decays by half every LATELY_US: the heap's key is log2(bytes) + now / LATELY_US,
+ * which orders waiting sessions the same at any later time, so keys need no upkeep while they wait. */
+
+enum { LATELY_US = 1000000, BLOCK_TAIL_BYTES = FRAME_DATA_HEADER_MAX + 16 };
+
+/* log2 of the bytes sent lately, kept relative to time zero. */
+static double key_after(double key, uint64_t now_us, uint64_t bytes)
+{
+    double age = (double)now_us / LATELY_US;
+    return log2(exp2(key - age) + 1 + (double)bytes) + age;
+}
+
+static double sent_lately(const struct session *s, uint64_t now_us)
+{
+    return s->last_key == 0 ? 0 : exp2(s->last_key - (double)now_us / LATELY_US);
+}
+
+/* ---- which sessions wait for a turn ---- */
+
+/* Bytes that may go now. */
+static uint64_t sendable(const struct session *s)
+{
+    if (s->retired || s->out > HALF_ENDING || (s->near && (s->id == 0 || (s->wants & WANT_OPEN) != 0)))
+        return 0;
+    uint64_t end = s->limit;
+    if (!s->credited)
+        end = s->sent_most + s->mux->opening_left;
+    if (end > s->read)
+        end = s->read;
+    return end > s->sent ? end - s->sent : 0;
+}
+
+static unsigned lane_for(const struct session *s, uint64_t waiting, uint64_t now_us)
+{
+    if (!s->confirmed)
+        return 0; /* the OPEN went over the express lane: what follows must not overtake it */
+    return waiting > SESSION_BULK_BYTES / 2 || sent_lately(s, now_us) > SESSION_BULK_BYTES;
+}
+
+/* A class that was idle does not save up turns. */
+static void wake_class(struct mux *m, struct mux_class *c)
+{
+    if (c->heaps[0].count + c->heaps[1].count == 0 && c->virtual_time < m->virtual_now)
+        c->virtual_time = m->virtual_now;
+}
+
+void transmit_forget(struct session *s)
+{
+    struct mux_class *c = mux_class_of(s->mux, s->class_index);
+    heap_remove(&c->heaps[s->turn_lane], &s->turn);
+}
+
+void transmit_schedule(struct session *s)
+{
+    uint64_t waiting = sendable(s);
+    if (waiting == 0) {
+        transmit_forget(s);
+        return;
+    }
+    struct mux *m = s->mux;
+    struct mux_class *c = mux_class_of(m, s->class_index);
+    uint64_t now = clock_now_us();
+    unsigned lane = lane_for(s, waiting, now);
+    double key = s->last_key == 0 ? (double)now / LATELY_US : s->last_key;
+    if (s->turn.index != HEAP_OUT && lane == s->turn_lane) {
+        s->turn.key = key;
+        heap_update(&c->heaps[lane], &s->turn);
+        return;
+    }
+    transmit_forget(s);
+    wake_class(m, c);
+    if (heap_reserve(&c->heaps[lane], c->heaps[lane].count + 1) < 0)
+        return; /* asked again at the session's next event */
+    s->turn_lane = (uint8_t)lane;
+    s->turn.key = key;
+    heap_push(&c->heaps[lane], &s->turn);
+}
+
+/* ---- whose turn ---- */
+
+static struct heap_node *class_top(const struct mux_class *c, enum tunnel_role role)
+{
+    struct heap_node *express = role != TUNNEL_ROLE_BULK ? heap_top(&c->heaps[0]) : NULL;
+    struct heap_node *bulk = role != TUNNEL_ROLE_EXPRESS ? heap_top(&c->heaps[1]) : NULL;
+    if (express == NULL || bulk == NULL)
+        return express != NULL ? express : bulk;
+    return express->key <= bulk->key ? express : bulk;
+}
+
+static struct session *session_of_turn(struct heap_node *n)
+{
+    return (struct session *)(void *)((char *)n - offsetof(struct session, turn));
+}
+
+static struct session *next_session(struct mux *m, enum tunnel_role role)
+{
+    struct heap_node *best = NULL;
+    struct mux_class *best_class = NULL;
+    for (size_t i = 0; i < m->class_count; i++) {
+        struct mux_class *c = &m->classes[i];
+        struct heap_node *top = class_top(c, role);
+        if (top == NULL)
+            continue;
+        bool better = best == NULL || (best_class->weight == 0 && c->weight > 0) ||
+                      ((best_class->weight > 0) == (c->weight > 0) && c->virtual_time < best_class->virtual_time);
+        if (better) {
+            best = top;
+            best_class = c;
+        }
+    }
+    return best != NULL ? session_of_turn(best) : NULL;
+}
+
+/* ---- writing ---- */
+
+static void copy_out(struct session *s, uint8_t *to, uint32_t len)
+{
+    s->sent += len;
+    while (len > 0) {
+        struct slice *from = slices_at(&s->replay, s->cursor_slice);
+        uint32_t n = from->len - s->cursor_byte;
+        if (n > len)
+            n = len;
+        memcpy(to, slice_bytes(from) + s->cursor_byte, n);
+        to += n;
+        len -= n;
+        s->cursor_byte += n;
+        if (s->cursor_byte == from->len) {
+            s->cursor_slice++;
+            s->cursor_byte = 0;
+        }
+    }
+}
+
+static void account(struct session *s, unsigned slot, uint32_t len)
+{
+    struct mux *m = s->mux;
+    struct mux_class *c = mux_class_of(m, s->class_index);
+    if (s->sent > s->sent_most) {
+        if (!s->credited) {
+            uint64_t fresh = s->sent - s->sent_most;
+            assert(fresh <= m->opening_left);
+            m->opening_left -= fresh;
+            s->opening_used += fresh;
+        }
+        s->sent_most = s->sent;
+    }
+    m->virtual_now = c->virtual_time;
+    c->virtual_time += (double)len / (c->weight > 0 ? c->weight : 1);
+    c->bytes += len;
+    s->wire_bytes += len;
+    s->last_slot = (int)slot;
+    s->slots_used |= 1u << slot;
+    uint64_t now = clock_now_us();
+    s->last_key = key_after(s->last_key, now, len);
+}
+
+/* One DATA of the session into out; false when the block has no room for it. */
+static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
+{
+    size_t room = (size_t)(out->end - out->at);
+    if (room <= BLOCK_TAIL_BYTES)
+        return false;
+    uint64_t len = sendable(s);
+    if (len > room - FRAME_DATA_HEADER_MAX)
+        len = room - FRAME_DATA_HEADER_MAX;
+    if (len > FRAME_DATA_MAX)
+        len = FRAME_DATA_MAX;
+    assert(len > 0);
+    uint8_t *to = frame_put_data(out, s->id, s->sent, (uint32_t)len);
+    if (to == NULL)
+        return false;
+    copy_out(s, to, (uint32_t)len);
+    account(s, slot, (uint32_t)len);
+    if (s->sent == s->read && s->out == HALF_ENDING)
+        session_want(s, WANT_FIN);
+    transmit_schedule(s);
+    session_update_allowed(s);
+    return true;
+}
+
+static int put_open(struct session *s, struct cursor_out *out)
+{
+    struct mux *m = s->mux;
+    uint64_t id = s->id;
+    if (id == 0) {
+        id = (m->next_id + 1) << 1 | (tunnel_is_lower(m->tunnel) ? 1 : 0);
+        if (map_put(&m->by_id, id, s) < 0)
+            return -1;
+    }
+    struct frame f = {.type = FRAME_OPEN, .session = id};
+    const char *class_name = s->class_index >= 0 ? m->config->classes[s->class_index].name : "";
+    f.open.client = s->client;
+    f.open.server = s->server;
+    f.open.dscp = s->dscp;
+    f.open.class_name = class_name;
+    f.open.class_len = (uint8_t)strlen(class_name);
+    f.open.raw_limit = s->consumed + SESSION_RAW_WINDOW;
+    f.open.cost_limit = s->granted;
+    int err = frame_put(out, &f);
+    if (err < 0 && s->id == 0)
+        map_remove(&m->by_id, id);
+    if (err == 0 && s->id == 0) {
+        s->id = id;
+        m->next_id++;
+    }
+    return err;
+}
+
+static int put_want(struct session *s, uint32_t want, struct cursor_out *out)
+{
+    struct frame f = {.session = s->id};
+    switch (want) {
+    case WANT_OPEN:
+        return put_open(s, out);
+    case WANT_ACK:
+        f.type = FRAME_ACK;
+        f.ack.offset = s->consumed + (s->in == HALF_DONE);
+        break;
+    case WANT_CREDIT:
+        f.type = FRAME_CREDIT;
+        f.credit.raw_limit = s->consumed + SESSION_RAW_WINDOW;
+        f.credit.cost_limit = s->granted;
+        break;
+    case WANT_FIN:
+        f.type = FRAME_FIN;
+        f.fin.final = s->read;
+        break;
+    default:
+        f.type = FRAME_RST;
+        f.rst.reason = s->rst_reason;
+        f.rst.answer = want == WANT_RST_ANSWER;
+        f.rst.final = s->sent_most;
+        break;
+    }
+    int err = frame_put(out, &f);
+    if (err == 0 && want == WANT_ACK)
+        s->acked_told = s->consumed;
+    return err;
+}
+
+/* Everything this session owes; false when the block is full. */
+static bool put_owed(struct session *s, struct cursor_out *out)
+{
+    while (s->wants != 0) {
+        uint32_t want = s->wants & (~s->wants + 1);
+        if (want != WANT_OPEN && s->id == 0) {
+            s->wants = 0; /* the peer never heard of it */
+            break;
+        }
+        if (put_want(s, want, out) < 0)
+            return false;
+        s->wants &= ~want;
+        if (want == WANT_OPEN)
+            transmit_schedule(s);
+    }
+    return true;
+}
+
+static void fill_owed(struct mux *m, struct cursor_out *out)
+{
+    struct frame f = {.type = FRAME_RST};
+    f.rst.answer = 1;
+    while (m->answer_count > 0) {
+        f.session = m->answers[m->answer_count - 1].id;
+        f.rst.reason = m->answers[m->answer_count - 1].reason;
+        if (frame_put(out, &f) < 0)
+            return;
+        m->answer_count--;
+    }
+    struct session *s;
+    while ((s = TAILQ_FIRST(&m->owing)) != NULL) {
+        if (!put_owed(s, out))
+            return;
+        TAILQ_REMOVE(&m->owing, s, owing);
+        s->is_owing = false;
+        session_check_over(s);
+    }
+}
+
+void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out)
+{
+    struct mux *m = owner;
+    struct cursor_out before = *out;
+    if (role != TUNNEL_ROLE_BULK)
+        fill_owed(m, out);
+    if (out->err != 0)
+        *out = (struct cursor_out){.at = out->at, .end = before.end, .err = 0};
+    struct session *s;
+    while ((s = next_session(m, role)) != NULL) {
+        if (!put_data(s, slot, out))
+            break;
+        if (role != TUNNEL_ROLE_BULK && (s->wants & WANT_FIN) != 0)
+            fill_owed(m, out); /* a short answer and its end leave together */
+        if (out->err != 0)
+            break;
+    }
+    out->err = 0;
+}
