@@ -18,7 +18,9 @@ enum {
     CONFIG_PINS_MAX = 2,
     CONFIG_INTERFACES_MAX = 32,
     CONFIG_LANES_MAX = 8,
-    CONFIG_LINE_MAX = 4096,     /* bytes of a line; longer ones are an error with the line's number */
+    CONFIG_WORKERS_MAX = 256,
+    CONFIG_LINE_MAX = 198,      /* bytes of a line, as libinih is usually built; a list goes on in indented lines */
+    CONFIG_TEXT_MAX = 16 << 20, /* bytes of a file */
     CONFIG_PIN_BYTES = 32,      /* SHA-256 of a certificate's SubjectPublicKeyInfo */
     CONFIG_PIN_TEXT_MAX = 45,   /* its base64 with the NUL */
 };
