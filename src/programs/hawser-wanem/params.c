@@ -16,7 +16,8 @@ struct unit {
 };
 
 static const struct unit rate_units[] = {{"bit", 1}, {"kbit", 1e3}, {"mbit", 1e6}, {"gbit", 1e9}, {NULL, 0}};
-static const struct unit time_units[] = {{"us", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {NULL, 0}};
+static const struct unit time_units[] = {{"us", 1e3}, {"ms", 1e6},   {"s", 1e9},
+                                         {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
 static const struct unit size_units[] = {
     {"", 1}, {"K", 1024}, {"M", 1024.0 * 1024}, {"G", 1024.0 * 1024 * 1024}, {NULL, 0}};
 static const struct unit loss_units[] = {{"%", 0.01}, {NULL, 0}};
