@@ -9,7 +9,7 @@
 
 #include "hawser/config.h"
 
-/* The file's bytes, NUL-terminated, owned by the caller. Never more than KEEPER_TEXT_MAX. */
+/* The file's bytes, NUL-terminated, owned by the caller. Never more than CONFIG_TEXT_MAX. */
 int keeper_text_read(const char *path, char **text, size_t *len_bytes, char error[static CONFIG_ERROR_MAX]);
 
 struct keeper_user {

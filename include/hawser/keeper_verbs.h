@@ -19,7 +19,6 @@ enum {
     KEEPER_WINDOW_MAX = 65535,      /* segments of an initial window */
     KEEPER_REFUSED_MAX_S = 3600,
     KEEPER_CONGESTION_MAX = 16,     /* bytes, NUL included (TCP_CA_NAME_MAX) */
-    KEEPER_TEXT_MAX = 16 << 20,     /* bytes of a configuration file */
 };
 
 /* name, bytes of payload, answered (a call), carries a descriptor */

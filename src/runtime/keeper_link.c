@@ -66,7 +66,7 @@ int keeper_link_fd(const struct keeper_link *l)
 static int text_from(int fd, uint64_t text_bytes, struct config **config)
 {
     char error[CONFIG_ERROR_MAX] = "";
-    char *text = text_bytes <= KEEPER_TEXT_MAX ? malloc(text_bytes + 1) : NULL;
+    char *text = text_bytes <= CONFIG_TEXT_MAX ? malloc(text_bytes + 1) : NULL;
     if (text == NULL)
         return -ENOMEM;
     size_t done = 0;

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "hawser/err.h"
-#include "hawser/keeper_verbs.h"
 #include "hawser/log.h"
 
 enum { CONTROL_BACKLOG = 64, TEXT_FIRST = 16 * 1024 };
@@ -38,9 +37,9 @@ static int read_all(int fd, char **text, size_t *len_bytes)
             len += (size_t)n;
         if (room - len > 1)
             continue;
-        char *more = room < KEEPER_TEXT_MAX ? realloc(bytes, room * 2) : NULL;
+        char *more = room < CONFIG_TEXT_MAX ? realloc(bytes, room * 2) : NULL;
         if (more == NULL) {
-            err = room < KEEPER_TEXT_MAX ? -ENOMEM : -EFBIG;
+            err = room < CONFIG_TEXT_MAX ? -ENOMEM : -EFBIG;
             break;
         }
         bytes = more;
@@ -126,20 +125,24 @@ int keeper_interfaces_check(const struct config *c, char error[static CONFIG_ERR
 
 /* ---- folders ---- */
 
-/* Make the folders above the last component, as root's. */
+/* Make the folders above the last component, as root's and for everybody to pass through, whatever the umask: people who
+ * may use the control socket must be able to get there. */
 static int make_above(const char *path)
 {
     char above[PATH_MAX];
-    if (strlen(path) >= sizeof(above))
-        return -ENAMETOOLONG;
+    int err = 0;
+    if (path[0] == '\0' || strlen(path) >= sizeof(above))
+        return path[0] == '\0' ? -ENOENT : -ENAMETOOLONG;
     strcpy(above, path);
-    for (char *slash = strchr(above + 1, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+    mode_t mask = umask(0022);
+    for (char *slash = strchr(above + 1, '/'); slash != NULL && err == 0; slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(above, 0755) < 0 && errno != EEXIST)
-            return -errno;
+            err = -errno;
         *slash = '/';
     }
-    return 0;
+    umask(mask);
+    return err;
 }
 
 /* 1 empty, 0 not, or -errno. */
@@ -171,8 +174,11 @@ static int store_give(int folder, const struct keeper_user *user)
     int empty = folder_is_empty(folder);
     if (empty <= 0)
         return empty < 0 ? empty : -ENOTEMPTY;
-    /* The mode first: once it is the user's, it is his to choose. */
-    return fchmod(folder, 0700) < 0 || fchown(folder, user->uid, user->gid) < 0 ? -errno : 0;
+    /* Ours, then its mode, then the user's: this way CAP_CHOWN is enough, also for a folder of a former user. */
+    return fchown(folder, geteuid(), (gid_t)-1) < 0 || fchmod(folder, 0700) < 0 ||
+                   fchown(folder, user->uid, user->gid) < 0
+               ? -errno
+               : 0;
 }
 
 int keeper_store_make(const char *path, const struct keeper_user *user, char error[static CONFIG_ERROR_MAX])

@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "hawser/keeper_setup.h"
-#include "hawser/keeper_verbs.h"
 
 static char folder[64], error[CONFIG_ERROR_MAX];
 static struct keeper_user user;
@@ -79,7 +78,7 @@ START_TEST(text_has_a_bound)
     char *text = NULL;
     size_t len = 0;
     int fd = open(at("huge"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    ck_assert_int_eq(ftruncate(fd, (off_t)KEEPER_TEXT_MAX + 1), 0);
+    ck_assert_int_eq(ftruncate(fd, (off_t)CONFIG_TEXT_MAX + 1), 0);
     close(fd);
     ck_assert_int_eq(keeper_text_read(at("huge"), &text, &len, error), -EFBIG);
     ck_assert_ptr_nonnull(strstr(error, "huge"));
@@ -158,6 +157,22 @@ START_TEST(control_is_made_with_its_folder_and_removed)
     ck_assert_int_eq(control.fd, -1);
     ck_assert_int_lt(lstat(path, &is), 0);
     keeper_control_close(&control);
+}
+END_TEST
+
+START_TEST(control_can_be_reached_whatever_the_umask)
+{
+    struct keeper_control made;
+    struct stat is;
+    mode_t mask = umask(0077);
+    int err = keeper_control_open(&made, at("run/hawser/control.sock"), &user, error);
+    ck_assert_uint_eq(umask(mask), 0077); /* and it is as it was */
+    ck_assert_int_eq(err, 0);
+    ck_assert_int_eq(stat(at("run/hawser"), &is), 0);
+    ck_assert_uint_eq(is.st_mode & 07777, 0755);
+    ck_assert_int_eq(stat(at("run/hawser/control.sock"), &is), 0);
+    ck_assert_uint_eq(is.st_mode & 07777, 0660);
+    keeper_control_close(&made);
 }
 END_TEST
 
@@ -309,6 +324,7 @@ int main(void)
     tcase_add_test(tc, user_unset);
     tcase_add_test(tc, interfaces_must_exist);
     tcase_add_test(tc, control_is_made_with_its_folder_and_removed);
+    tcase_add_test(tc, control_can_be_reached_whatever_the_umask);
     tcase_add_test(tc, control_left_by_a_killed_hawserd_is_replaced);
     tcase_add_test(tc, control_of_a_live_hawserd_is_left_alone);
     tcase_add_test(tc, control_whose_queue_is_full_is_live);
