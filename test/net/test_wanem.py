@@ -147,7 +147,7 @@ def test_all_or_nothing_is_lost():
 
 
 def test_queue_drops_its_tail():
-    with silent_bed("--rate", "8bit", "--queue", "10000") as bed:  # 1000 seconds a packet: none leaves
+    with silent_bed("--rate", "0.008kbit", "--queue", "10000") as bed:  # 1000 seconds a packet: none leaves
         flow = Flow(bed)
         flow.send(50, 1000)
         stats = flow.stats()
@@ -164,7 +164,7 @@ def test_queue_drops_its_tail():
 def test_queue_holds_the_first_packets():
     with silent_bed("--rate", "1mbit", "--queue", "4000") as bed:
         flow = Flow(bed)
-        bed.wanem.set("a-to-b", rate="8bit")
+        bed.wanem.set("a-to-b", rate="0.008kbit")
         flow.send(6, 1000)
         assert flow.stats()["queue_bytes"] == 4000
         bed.wanem.set("a-to-b", rate="none")  # what is being sent stays slow, so cut it off
@@ -210,7 +210,7 @@ def test_counters_add_up():
 
 
 def test_zero_keeps_the_sum_right():
-    with silent_bed("--rate", "8bit", "--queue", "10000") as bed:
+    with silent_bed("--rate", "0.008kbit", "--queue", "10000") as bed:
         flow = Flow(bed)
         flow.send(12, 1000)
         bed.wanem.zero()
@@ -291,8 +291,8 @@ def test_an_option_overrides_the_profile():
 def test_wrong_values_exit_with_2_and_name_the_parameter():
     ends = ["--a", "wan0@none-such", "--b", "wan1@none-such"]
     wrong = [
-        ("rate", "fast"), ("rate", "10"), ("rate", "-1mbit"), ("rate", "101gbit"), ("rate", "0.1bit"),
-        ("rate", "1e3mbit"), ("rate", "nanmbit"), ("delay", "5"), ("delay", "2h"), ("delay", "0x5ms"),
+        ("rate", "fast"), ("rate", "10"), ("rate", "-1mbit"), ("rate", "101gbit"), ("rate", "0.0009kbit"),
+        ("rate", "1e3mbit"), ("rate", "nanmbit"), ("delay", "5"), ("delay", "1us"), ("delay", "2h"), ("delay", "0x5ms"),
         ("jitter", "1.2.3ms"), ("jitter", ""), ("loss", "101%"), ("loss", "0.5"), ("loss", "infinity%"),
         ("queue", "0K"), ("queue", "1000"), ("queue", "5G"), ("queue", "10%"), ("link", "sideways"),
         ("a-to-b-rate", "x"), ("b-to-a-loss", "%"), ("mtu", "100"), ("mtu", "65536"), ("mtu", "1500x"),

@@ -1,5 +1,4 @@
 /* hawser-wanem: a link between two TUN devices that is as slow, long and lossy as asked for. */
-#include <errno.h>
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -9,6 +8,7 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "hawser/units.h"
 #include "params.h"
 #include "pump.h"
 #include "tun.h"
@@ -106,10 +106,8 @@ static int complain(const char *text)
 static int parse_number(const char *name, const char *text, uint64_t min, uint64_t max, uint64_t *out)
 {
     char error[256];
-    errno = 0;
-    char *end;
-    uint64_t number = strtoull(text, &end, 10);
-    if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || number < min || number > max) {
+    uint64_t number;
+    if (units_parse_count(text, &number) < 0 || number < min || number > max) {
         snprintf(error, sizeof error, "%s: '%s' is wrong, it takes a number from %llu to %llu", name, text,
                  (unsigned long long)min, (unsigned long long)max);
         return complain(error);

@@ -6,87 +6,65 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define RATE_MAX_BPS   100e9
-#define TIME_MAX_NS    3600e9
-#define QUEUE_MAX_BYTE ((double)(UINT64_C(1) << 32))
+#include "hawser/units.h"
 
-struct unit {
-    const char *suffix;
-    double factor;
-};
-
-static const struct unit rate_units[] = {{"bit", 1}, {"kbit", 1e3}, {"mbit", 1e6}, {"gbit", 1e9}, {NULL, 0}};
-static const struct unit time_units[] = {{"us", 1e3}, {"ms", 1e6},   {"s", 1e9},
-                                         {"m", 60e9}, {"h", 3600e9}, {NULL, 0}};
-static const struct unit size_units[] = {
-    {"", 1}, {"K", 1024}, {"M", 1024.0 * 1024}, {"G", 1024.0 * 1024 * 1024}, {NULL, 0}};
-static const struct unit loss_units[] = {{"%", 0.01}, {NULL, 0}};
-
-/* A plain decimal number and one of the units; a bare 0 needs none. False if it is anything else. */
-static bool parse_quantity(const char *text, const struct unit *units, double max, double *out)
-{
-    if (strspn(text, "0123456789.") == 0 || text[0] == '.') {
-        return false;
-    }
-    char *end;
-    double number = strtod(text, &end);
-    if ((size_t)(end - text) != strspn(text, "0123456789.")) {
-        return false; /* two points, or a form such as 0x10 or 1e3 */
-    }
-    if (number == 0 && *end == '\0') {
-        *out = 0;
-        return true;
-    }
-    for (const struct unit *unit = units; unit->suffix; unit++) {
-        if (strcmp(end, unit->suffix) == 0) {
-            *out = number * unit->factor;
-            return *out <= max;
-        }
-    }
-    return false;
-}
+#define RATE_MAX_BPS    UINT64_C(100000000000)
+#define TIME_MAX_US     UINT64_C(3600000000)
+#define QUEUE_MAX_BYTES (UINT64_C(4) << 30)
 
 static bool set_rate(struct link_params *params, const char *value)
 {
-    double bps = 0;
-    if (strcmp(value, "none") != 0 && !parse_quantity(value, rate_units, RATE_MAX_BPS, &bps)) {
+    uint64_t bits_per_s;
+    if (strcmp(value, "none") == 0) {
+        params->rate_bps = 0;
+        return true;
+    }
+    if (units_parse_bits_per_s(value, &bits_per_s) < 0 || bits_per_s < 1 || bits_per_s > RATE_MAX_BPS) {
         return false;
     }
-    if (bps > 0 && bps < 1) {
+    params->rate_bps = bits_per_s;
+    return true;
+}
+
+static bool parse_time(const char *value, uint64_t *out_ns)
+{
+    uint64_t time_us;
+    if (units_parse_time_us(value, &time_us) < 0 || time_us > TIME_MAX_US) {
         return false;
     }
-    params->rate_bps = (uint64_t)llround(bps);
+    *out_ns = time_us * 1000;
     return true;
 }
 
 static bool set_delay(struct link_params *params, const char *value)
 {
-    double ns;
-    if (!parse_quantity(value, time_units, TIME_MAX_NS, &ns)) {
-        return false;
-    }
-    params->delay_ns = (uint64_t)llround(ns);
-    return true;
+    return parse_time(value, &params->delay_ns);
 }
 
 static bool set_jitter(struct link_params *params, const char *value)
 {
-    double ns;
-    if (!parse_quantity(value, time_units, TIME_MAX_NS, &ns)) {
-        return false;
-    }
-    params->jitter_ns = (uint64_t)llround(ns);
-    return true;
+    return parse_time(value, &params->jitter_ns);
 }
 
+/* Not in thousandths, as shares are in units.h: good links lose less than that. */
 static bool set_loss(struct link_params *params, const char *value)
 {
-    return parse_quantity(value, loss_units, 1.0, &params->loss);
+    size_t digits = strspn(value, "0123456789.");
+    char *end;
+    if (strcmp(value, "0") == 0) {
+        params->loss = 0;
+        return true;
+    }
+    if (digits == 0 || value[0] == '.' || strcmp(value + digits, "%") != 0) {
+        return false; /* also signs and words, which strtod would take */
+    }
+    params->loss = strtod(value, &end) / 100;
+    return end == value + digits && params->loss <= 1.0;
 }
 
 static bool set_queue(struct link_params *params, const char *value)
 {
-    double amount;
+    uint64_t bytes;
     if (strcmp(value, "auto") == 0) {
         params->queue_form = QUEUE_AUTO;
         return true;
@@ -96,17 +74,13 @@ static bool set_queue(struct link_params *params, const char *value)
         params->queue_bytes = 0;
         return true;
     }
-    if (parse_quantity(value, size_units, QUEUE_MAX_BYTE, &amount) && amount >= 1) {
+    if (units_parse_bytes(value, &bytes) == 0) {
         params->queue_form = QUEUE_BYTES;
-        params->queue_bytes = (uint64_t)llround(amount);
-        return true;
+        params->queue_bytes = bytes;
+        return bytes >= 1 && bytes <= QUEUE_MAX_BYTES;
     }
-    if (parse_quantity(value, time_units, TIME_MAX_NS, &amount) && amount >= 1) {
-        params->queue_form = QUEUE_TIME;
-        params->queue_ns = (uint64_t)llround(amount);
-        return true;
-    }
-    return false;
+    params->queue_form = QUEUE_TIME;
+    return parse_time(value, &params->queue_ns) && params->queue_ns > 0;
 }
 
 static bool set_link(struct link_params *params, const char *value)
@@ -124,8 +98,8 @@ static const struct {
     const char *takes;
 } table[] = {
     {"rate", set_rate, "a rate up to 100gbit, such as 512kbit or 1.5mbit, or none"},
-    {"delay", set_delay, "a time up to an hour, such as 100us, 40ms or 0.3s"},
-    {"jitter", set_jitter, "a time up to an hour, such as 100us, 40ms or 0.3s"},
+    {"delay", set_delay, "a time up to an hour, such as 0.1ms, 40ms or 2s"},
+    {"jitter", set_jitter, "a time up to an hour, such as 0.1ms, 40ms or 2s"},
     {"loss", set_loss, "a share from 0% to 100%, such as 0.5%"},
     {"queue", set_queue, "bytes (64K, 1M) up to 4G, a time (100ms), auto or none"},
     {"link", set_link, "up or down"},

@@ -307,6 +307,7 @@ const void *path_due(struct path *path, uint64_t now_ns, size_t *len)
 void path_delivered(struct path *path, bool ok, uint64_t now_ns)
 {
     const struct packet *packet = cursor_packet(&path->head);
+    assert(packet);
     if (ok) {
         uint64_t step = (now_ns - packet->due_ns) / (PATH_LATE_STEP_US * 1000u);
         path->counters.late[step < PATH_LATE_STEPS ? step : PATH_LATE_STEPS - 1]++;
