@@ -191,7 +191,7 @@ static int take_port_range(const struct value *v, const char *item)
 {
     struct config_class *c = v->base;
     char first[ITEM_MAX];
-    uint64_t low, high;
+    uint64_t low = 0, high = 0;
     const char *dash = strchr(item, '-');
     strcpy(first, item);
     if (dash != NULL)

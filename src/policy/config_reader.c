@@ -223,7 +223,7 @@ static int heading(struct config_reader *r, const char *line)
                            word != NULL ? word : "");
     if (!config_sections[section].named)
         return name == NULL
-                   ? section_begin(r, (enum config_section)section, NULL)
+                   ? section_begin(r, (enum config_section)section, "")
                    : reader_fail(r, -ERR_CONFIG, r->line, "[%s] takes no name; write [%s]", word, word);
     if (name == NULL)
         return reader_fail(r, -ERR_CONFIG, r->line, "[%s] needs a name; write [%s NAME]", word, word);

@@ -1,6 +1,6 @@
-/* test_config.c - the INI file: what is read, what is refused and in which line, defaults, reload's
- * comparison, the sample files and the manual. "test_config --manual" prints the manual's OPTIONS part for
- * test/tree/manual.sh. */
+/* test_config.c - the INI file: what is read and from which forms of a file, defaults, reload's comparison,
+ * the sample files and the manual; test_config_refused.c has what is refused. For test/tree/manual.sh
+ * "test_config --manual" prints the manual's OPTIONS part and "test_config --check FILE" reads a file. */
 #include "hawser/config.h"
 
 #include <check.h>
@@ -465,6 +465,13 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "--manual") == 0) {
         config_print_manual(stdout);
         return EXIT_SUCCESS;
+    }
+    if (argc == 3 && strcmp(argv[1], "--check") == 0) {
+        if (config_load(&config, argv[2], error) < 0)
+            fprintf(stderr, "%s\n", error);
+        int found = config != NULL;
+        take_down();
+        return found ? EXIT_SUCCESS : EXIT_FAILURE;
     }
     Suite *suite = suite_create("config");
     TCase *cases = tcase_create("config");
