@@ -57,7 +57,8 @@ int keeper_link_fd(const struct keeper_link *l);
 
 enum keeper_event { KEEPER_EVENT_NONE, KEEPER_EVENT_RELOAD, KEEPER_EVENT_STOP, KEEPER_EVENT_GONE };
 /* Take one waiting message; RELOAD gives *config (owned by the caller). From here on keeper_set_peers means the peers of
- * that configuration: send it anew. (The keeper has carried over, by name and pins, which peers are up.) */
+ * that configuration: send it anew. (The keeper has carried over, by name and pins, which peers are up.) A
+ * configuration that cannot be taken (no memory) is GONE, too: the keeper starts the next engine with it. */
 enum keeper_event keeper_link_read(struct keeper_link *l, struct config **config);
 
 /* The engine works: ready is sent once listeners are open (sd_notify READY=1), alive every second or so as heartbeat (also while

@@ -100,6 +100,7 @@ struct keeper_verbs {
     struct kernel *kernel;          /* borrowed */
     struct config *config;          /* borrowed: what verbs are checked against */
     uint32_t generation;
+    bool behind;                    /* the kernel does not do what up[] says: keeper_verbs_retry */
     bool frozen;                    /* we are stopping: nothing is caught any more, whatever the engine says */
     uint32_t complaints;            /* lines logged about this engine's verbs: bounded */
     bool up[CONFIG_PEERS_MAX];      /* what the kernel was last told */
@@ -110,6 +111,10 @@ void keeper_verbs_reset(struct keeper_verbs *v);
 /* Another configuration: which peers are up is carried over by name and pins, the kernel is told, the generation
  * goes up. */
 void keeper_verbs_reconfigure(struct keeper_verbs *v, struct config *config);
+
+/* If the kernel could not be told which peers are up, try again. Called once a second: what is caught for a peer that is down
+ * goes nowhere. */
+void keeper_verbs_retry(struct keeper_verbs *v);
 
 enum keeper_took {
     KEEPER_TOOK_NOTHING,            /* nothing waits */

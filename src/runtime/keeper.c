@@ -58,8 +58,8 @@ struct keeper {
     struct keeper_watch watch;
     uint64_t restart_at_us;         /* while there is no engine */
     uint64_t kill_at_us;            /* while stopping */
-    uint64_t watchdog_sent_us;
-    bool killed_hung, ever_ready, stopping, done;
+    uint64_t watchdog_sent_us, retried_us;
+    bool killed_hung, ready, ever_ready, stopping, done;
     int exit_code;
 };
 
@@ -209,7 +209,7 @@ static void engine_start(struct keeper *k)
         finish(k, 1);
         return;
     }
-    k->killed_hung = false;
+    k->killed_hung = k->ready = false;
     keeper_watch_started(&k->watch, clock_now_us());
     int err = engine_fork(k);
     if (err < 0) {
@@ -225,6 +225,12 @@ static void engine_close(struct keeper *k)
     if (k->call_fd >= 0)
         close(k->call_fd);
     k->note_fd = k->call_fd = -1;
+}
+
+static void kill_engine(const struct keeper *k)
+{
+    if (kill(k->engine, SIGKILL) < 0)
+        log_error("cannot kill the engine: %s", err_text(-errno));
 }
 
 static void engine_log_end(const struct keeper *k, int status)
@@ -282,8 +288,11 @@ static void reload_tell(const struct keeper *k, const char *text, size_t len_byt
     char keys[256];
     if (k->note_fd >= 0) {
         int err = keeper_event_send(k->note_fd, KEEPER_EVENT_RELOAD, k->verbs.generation, text, len_bytes);
-        if (err < 0)
-            log_error("the engine does not take the new configuration: %s", err_text(err));
+        if (err < 0) {
+            /* Left alone it would go on with the old one, and what it says about peers would mean others. */
+            log_error("the engine does not take the new configuration (%s) and is started anew with it", err_text(err));
+            kill_engine(k);
+        }
     }
     log_info("configuration read again: %zu peers, %zu classes", k->config->peer_count, k->config->class_count);
     if (config_restart_needed(k->started, k->config, keys, sizeof(keys)) > 0)
@@ -338,9 +347,9 @@ static void heard(struct keeper *k, bool ready)
 {
     uint64_t now_us = clock_now_us();
     keeper_watch_heard(&k->watch, now_us);
-    if (ready) {
+    if (ready && !k->ready) {
         log_info("ready");
-        k->ever_ready = true;
+        k->ready = k->ever_ready = true;
         notify_send("READY=1\nSTATUS=ready");
     }
     /* A quarter of what the manager waits: its watchdog hears us only while we hear the engine. */
@@ -419,15 +428,13 @@ static void take_signals(struct keeper *k)
 
 /* ---- time ---- */
 
-static void kill_engine(const struct keeper *k)
-{
-    if (kill(k->engine, SIGKILL) < 0)
-        log_error("cannot kill the engine: %s", err_text(-errno));
-}
-
 static void look(struct keeper *k)
 {
     uint64_t now_us = clock_now_us();
+    if (now_us - k->retried_us >= LOOK_US) {
+        k->retried_us = now_us;
+        keeper_verbs_retry(&k->verbs);
+    }
     if (k->engine == 0) {
         if (!k->stopping && now_us >= k->restart_at_us)
             engine_start(k);

@@ -89,8 +89,9 @@ static int text_from(int fd, uint64_t text_bytes, struct config **config)
 static enum keeper_event take_reload(struct keeper_link *l, const struct keeper_event_message *m, int fd,
                                      struct config **config)
 {
+    /* To go on with the old one would be to go on deaf: the keeper takes no word about its peers any more. */
     if (fd < 0 || text_from(fd, m->text_bytes, config) < 0)
-        return KEEPER_EVENT_NONE;
+        return KEEPER_EVENT_GONE;
     l->generation = m->generation;
     l->peers_wait = false; /* it meant the peers of the configuration before */
     return KEEPER_EVENT_RELOAD;

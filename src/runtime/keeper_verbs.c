@@ -49,15 +49,23 @@ static void complain(struct keeper_verbs *v, const char *verb, const char *why)
 
 /* ---- which peers are up ---- */
 
-static int tell_kernel(struct keeper_verbs *v)
+static void tell_kernel(struct keeper_verbs *v)
 {
     char error[KERNEL_ERROR_MAX] = "";
     if (v->kernel == NULL)
-        return 0;
+        return;
     int err = v->actions->kernel_set_peers(v->kernel, v->config, v->up, error);
-    if (err < 0)
-        log_error("cannot change what is intercepted: %s", error);
-    return err;
+    if (err < 0 && !v->behind)
+        log_error("cannot change what is intercepted (tried again every second): %s", error);
+    else if (err == 0 && v->behind)
+        log_info("what is intercepted is as it should be again");
+    v->behind = err < 0;
+}
+
+void keeper_verbs_retry(struct keeper_verbs *v)
+{
+    if (v->behind)
+        tell_kernel(v);
 }
 
 void keeper_verbs_reset(struct keeper_verbs *v)

@@ -5,6 +5,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <pwd.h>
 #include <sched.h>
@@ -248,6 +250,20 @@ static int engine_asks_reload(const struct keeper_engine_start *start)
     return serve(start);
 }
 
+/* What the real kernel does for a lane that no engine could do for itself: a buffer past rmem_max. */
+static int engine_wants_a_large_buffer(const struct keeper_engine_start *start)
+{
+    struct keeper_link *l = keeper_link_new(start->keeper_fd, start->keeper_call_fd);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), bytes = 0;
+    int err = keeper_lane_socket(l, fd, 64 << 20, 64 << 20, "reno");
+    char congestion[16] = "";
+    socklen_t len = sizeof(bytes), name_len = sizeof(congestion) - 1;
+    getsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, &len);
+    getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, congestion, &name_len);
+    say("socket %d %d %s", err, bytes >= 64 << 20, congestion);
+    return serve(start);
+}
+
 /* ---- a keeper for each test ---- */
 
 static char folder[64], ini[96], control[96];
@@ -319,7 +335,7 @@ static _Noreturn void run_child(const struct run *r, const int out[2], const int
     close(err[1]);
     if (r->notify != NULL)
         setenv("NOTIFY_SOCKET", r->notify, 1);
-    if (r->namespace && unshare(CLONE_NEWNET) < 0)
+    if (r->namespace && (unshare(CLONE_NEWNET) < 0 || system("ip link set lo up") != 0))
         _exit(99);
     _exit(keeper_run_with(r->ini, r->engine, r->actions, r->times));
 }
@@ -665,6 +681,60 @@ START_TEST(manager_hears_of_ready_reload_and_stop)
 }
 END_TEST
 
+/* ---- the real kernel, in a network namespace of the test's own ---- */
+
+/* Whether a command in that namespace prints this; its whole output goes to stderr. */
+static bool prints(int namespace, const char *command, const char *want)
+{
+    char whole[200], out[4096];
+    snprintf(whole, sizeof(whole), "nsenter --net=/proc/%d/fd/%d %s", (int)getpid(), namespace, command);
+    FILE *f = popen(whole, "re");
+    ck_assert_ptr_nonnull(f);
+    size_t n = fread(out, 1, sizeof(out) - 1, f);
+    out[n] = '\0';
+    ck_assert_int_eq(pclose(f), 0);
+    fprintf(stderr, "%s", out);
+    return strstr(out, want) != NULL;
+}
+
+static int start_in_namespace(void)
+{
+    char path[64];
+    write_ini("first", "user = nobody", "[intercept]\ninterface = lo");
+    run((struct run){.engine = engine_wants_a_large_buffer, .actions = &keeper_actions_real, .namespace = true});
+    expect("socket 0 1 reno");
+    expect("ready first");
+    expect_log("ready"); /* after the note about the peers, on the same socket */
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)keeper);
+    int namespace = open(path, O_RDONLY | O_CLOEXEC);
+    ck_assert_int_ge(namespace, 0);
+    ck_assert(prints(namespace, "nft list table inet hawser", "10.2.0.0/24"));
+    ck_assert(prints(namespace, "ip rule", "fwmark"));
+    return namespace;
+}
+
+START_TEST(real_kernel_is_set_up_and_left_clean)
+{
+    int namespace = start_in_namespace();
+    ck_assert_int_eq(stopped(), 0);
+    ck_assert(!prints(namespace, "nft list tables", "hawser"));
+    ck_assert(!prints(namespace, "ip rule", "fwmark"));
+    ck_assert(!prints(namespace, "ip -6 rule", "fwmark"));
+    close(namespace);
+}
+END_TEST
+
+START_TEST(real_kernel_catches_nothing_after_a_kill)
+{
+    int namespace = start_in_namespace();
+    kill(keeper, SIGKILL);
+    expect(""); /* the engine is gone with it */
+    ck_assert_int_eq(ended(), 1000 + SIGKILL);
+    ck_assert(!prints(namespace, "nft list tables", "hawser"));
+    close(namespace);
+}
+END_TEST
+
 static void add_tests(TCase *tc)
 {
     tcase_add_test(tc, serves_until_told_to_stop_and_leaves_nothing);
@@ -686,6 +756,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, file_that_is_missing_is_said);
     tcase_add_test(tc, second_hawserd_on_the_same_socket_is_refused);
     tcase_add_test(tc, manager_hears_of_ready_reload_and_stop);
+    tcase_add_test(tc, real_kernel_is_set_up_and_left_clean);
+    tcase_add_test(tc, real_kernel_catches_nothing_after_a_kill);
 }
 
 int main(void)

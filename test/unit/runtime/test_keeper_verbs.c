@@ -26,17 +26,17 @@ static struct {
     struct addr route;
     uint64_t rcvbuf_bytes, sndbuf_bytes;
     char congestion[32];
-    int lane_socket_result;
+    int lane_socket_result, set_peers_result;
 } kernel;
 
 static int fake_set_peers(struct kernel *k, const struct config *c, const bool *up, char error[static KERNEL_ERROR_MAX])
 {
     (void)k;
-    (void)error;
     kernel.set_peers++;
-    for (size_t i = 0; i < c->peer_count && i < 4; i++)
+    strcpy(error, "no buffer space");
+    for (size_t i = 0; i < c->peer_count && i < 4 && kernel.set_peers_result == 0; i++)
         kernel.up[i] = up[i];
-    return 0;
+    return kernel.set_peers_result;
 }
 
 static int fake_add_refused(struct kernel *k, const struct endpoint *server, uint32_t timeout_s,
@@ -225,6 +225,35 @@ START_TEST(nothing_is_caught_while_stopping)
     tell_up(true, true);
     ck_assert_int_eq(take(), KEEPER_TOOK_DONE);
     ck_assert_uint_eq(kernel.set_peers, 0);
+}
+END_TEST
+
+START_TEST(a_peer_that_went_down_is_tried_again)
+{
+    tell_up(true, true);
+    take();
+    kernel.set_peers_result = -ENOBUFS;
+    tell_up(true, false);
+    take();
+    ck_assert(kernel.up[1]);
+    keeper_verbs_retry(&verbs);
+    ck_assert_uint_eq(kernel.set_peers, 3);
+    kernel.set_peers_result = 0;
+    keeper_verbs_retry(&verbs);
+    ck_assert(kernel.up[0] && !kernel.up[1]);
+    keeper_verbs_retry(&verbs);
+    ck_assert_uint_eq(kernel.set_peers, 4); /* and no more once it is as it should be */
+}
+END_TEST
+
+START_TEST(configuration_that_cannot_be_taken_ends_the_engine)
+{
+    struct config *next = NULL;
+    ck_assert_int_eq(keeper_event_send(note_fd, KEEPER_EVENT_RELOAD, 1, "[nonsense", 9), 0);
+    ck_assert_int_eq(keeper_link_read(l, &next), KEEPER_EVENT_GONE);
+    ck_assert_ptr_null(next);
+    ck_assert_int_eq(keeper_event_send(note_fd, KEEPER_EVENT_RELOAD, 1, NULL, 0), 0); /* no descriptor */
+    ck_assert_int_eq(keeper_link_read(l, &next), KEEPER_EVENT_GONE);
 }
 END_TEST
 
@@ -712,6 +741,8 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, peers_of_the_configuration_before_are_passed_over);
     tcase_add_test(tc, a_new_engine_begins_with_all_down);
     tcase_add_test(tc, nothing_is_caught_while_stopping);
+    tcase_add_test(tc, a_peer_that_went_down_is_tried_again);
+    tcase_add_test(tc, configuration_that_cannot_be_taken_ends_the_engine);
     tcase_add_test(tc, refused_server_in_a_peers_networks);
     tcase_add_test(tc, refused_server_that_could_not_have_been_caught);
     tcase_add_test(tc, route_to_a_peer);
