@@ -36,6 +36,18 @@ struct leg_host {
     struct origin_memory memory;
 };
 
+/* live is counted before a leg is made (by whoever picks the worker), so that a retiring worker sees it coming. A leg takes one of
+ * these counts over and gives it back when it is freed; leg_new that fails gives it back too. */
+static inline void leg_host_reserve(struct leg_host *h, uint32_t n)
+{
+    atomic_fetch_add(&h->live, n);
+}
+
+static inline void leg_host_release(struct leg_host *h, uint32_t n)
+{
+    atomic_fetch_sub(&h->live, n);
+}
+
 struct leg_events {
     void (*connected)(void *owner);
     void (*data)(void *owner, struct slice s); /* the reference becomes the owner's */
@@ -52,8 +64,8 @@ struct leg_origin {
     uint64_t timeout_us;
 };
 
-/* A leg over an accepted descriptor (fd >= 0, owned from now on), or one that connects (fd < 0, origin copied). It counts in
- * host->live at once. The owner's loop is the calling one. NULL: no memory (fd is closed). Nothing happens before leg_start. */
+/* A leg over an accepted descriptor (fd >= 0, owned from now on), or one that connects (fd < 0, origin copied). It
+ * takes over one count of host->live. The owner's loop is the calling one. NULL: no memory (fd is closed). Nothing happens before leg_start. */
 struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct leg_events *events, void *owner, int fd,
                     const struct leg_origin *origin);
 /* Begin on the host's loop; up to allowed_bytes may be read. */

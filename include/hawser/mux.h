@@ -27,10 +27,11 @@ struct mux_world {
     struct mux_memory *memory;
     uint64_t connect_timeout_us;
     void *owner;
-    /* A worker for a new session's leg, the home where it is not too loaded. */
+    /* A worker for a new session's leg, the home where it is not too loaded; one count of its live is reserved. */
     struct leg_host *(*place)(void *owner, struct leg_host *home);
-    /* The peer asks to open this: FRAME_RST_OTHER to go on (with *class_index and *source filled in), else the reason to refuse. */
-    enum frame_rst_reason (*admit)(void *owner, const struct config *config, size_t peer, const struct frame *open,
+    /* The peer (its name, and its index in the mux's configuration) asks to open this: FRAME_RST_OTHER to go on (with *class_index and
+     * *source filled in), else the reason to refuse. */
+    enum frame_rst_reason (*admit)(void *owner, struct leg_host *home, const struct config *config, size_t peer, const struct frame *open,
                                    int *class_index, enum config_source *source);
     /* The far side could not reach this destination. */
     void (*refused)(void *owner, const struct endpoint *server, enum frame_rst_reason reason);
@@ -57,7 +58,7 @@ struct mux_intercepted {
     struct endpoint client, server;
     uint8_t dscp;
     int class_index; /* RULES_NONE: default */
-    struct leg_host *host;
+    struct leg_host *host; /* one count of its live is reserved */
 };
 void mux_open(struct mux *m, const struct mux_intercepted *in);
 /* An accepted lane of this peer. */
@@ -78,6 +79,13 @@ struct mux_session_report {
     const char *class_name, *state, *lane;
     bool near;
 };
+struct mux_class_report {
+    const char *name, *action;
+    uint32_t weight;
+    uint64_t sessions, bytes; /* bytes sent to the peer */
+};
+/* The i-th class, the default one last; false past it. */
+bool mux_report_class(const struct mux *m, size_t i, struct mux_class_report *out);
 void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct mux_session_report *r), void *arg);
 
 #endif

@@ -147,7 +147,6 @@ static void close_now(struct leg *l, int err)
     }
     l->fd = -1;
     slices_clear(&l->out);
-    atomic_fetch_sub_explicit(&l->host->live, 1, memory_order_relaxed);
     mail_init(&l->closed_mail, l, LEG_CLOSED);
     l->closed_mail.err = err;
     loop_post(l->owner_loop, &l->closed_mail.mail);
@@ -373,6 +372,7 @@ static void take_write(struct leg *l, struct slice s)
 static void leg_free(struct leg *l)
 {
     assert(l->closed);
+    leg_host_release(l->host, 1); /* the last that is heard of it on this loop */
     free(l);
 }
 
@@ -410,6 +410,7 @@ struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct
 {
     struct leg *l = calloc(1, sizeof(*l));
     if (l == NULL) {
+        leg_host_release(host, 1);
         if (fd >= 0)
             close(fd);
         return NULL;
@@ -424,7 +425,6 @@ struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct
         l->origin = *origin;
         l->connecting = true;
     }
-    atomic_fetch_add_explicit(&host->live, 1, memory_order_relaxed);
     return l;
 }
 

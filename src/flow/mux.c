@@ -271,9 +271,9 @@ void mux_open(struct mux *m, const struct mux_intercepted *in)
     struct session *s = m->ending ? NULL : session_new(m, &in->client, &in->server, in->dscp, in->class_index, true);
     if (s != NULL)
         s->leg = leg_new(in->host, m->home->loop, &session_leg_events, s, in->fd, NULL);
-    else
-        close(in->fd);
     if (s == NULL) {
+        close(in->fd);
+        leg_host_release(in->host, 1);
         m->world->session_ended(m->world->owner);
         return;
     }
@@ -314,6 +314,22 @@ const char *mux_peer_name(const struct mux *m)
 void mux_read_totals(const struct mux *m, struct mux_totals *out)
 {
     *out = m->totals;
+}
+
+bool mux_report_class(const struct mux *m, size_t i, struct mux_class_report *out)
+{
+    static const char *const actions[] = {"accelerate", "bypass", "deny"};
+    if (i >= m->class_count)
+        return false;
+    bool own = i + 1 < m->class_count;
+    *out = (struct mux_class_report){.name = own ? m->config->classes[i].name : "default",
+                                     .action = actions[own ? m->config->classes[i].action : CONFIG_ACTION_ACCELERATE],
+                                     .weight = m->classes[i].weight,
+                                     .bytes = m->classes[i].bytes};
+    const struct session *s;
+    TAILQ_FOREACH(s, &m->sessions, all)
+    out->sessions += !s->retired && (s->class_index >= 0 ? (size_t)s->class_index == i : !own);
+    return true;
 }
 
 void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct mux_session_report *r), void *arg)

@@ -33,7 +33,7 @@ static int take_open(struct mux *m, const struct frame *f)
     int class_index = RULES_NONE;
     enum config_source source = CONFIG_SOURCE_CLIENT;
     enum frame_rst_reason reason =
-        m->world->admit(m->world->owner, m->config, m->peer_index, f, &class_index, &source);
+        m->world->admit(m->world->owner, m->home, m->config, m->peer_index, f, &class_index, &source);
     bool counted = reason == FRAME_RST_OTHER && m->world->session_starts(m->world->owner);
     struct session *s = NULL;
     if (counted)

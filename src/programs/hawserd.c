@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "hawser/config.h"
+#include "hawser/control_server.h"
 #include "hawser/engine.h"
 #include "hawser/keeper.h"
 
@@ -41,6 +42,21 @@ static int check_file(const char *path)
     return EXIT_FINE;
 }
 
+/* The engine: the node, and who answers about it. */
+static int engine_main(const struct keeper_engine_start *start)
+{
+    struct node *node = NULL;
+    struct control_server *control = NULL;
+    if (engine_start(&node, start) < 0)
+        return EXIT_WRONG;
+    int code = EXIT_WRONG;
+    if (start->control_fd < 0 || control_server_new(&control, node) == 0)
+        code = engine_serve(node);
+    control_server_free(control);
+    engine_free(node);
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     const char *path = NULL;
@@ -70,5 +86,5 @@ int main(int argc, char **argv)
         return usage_error("there is an argument too many");
     if (path == NULL)
         return usage_error("-c FILE is missing");
-    return check ? check_file(path) : keeper_run(path, engine_run);
+    return check ? check_file(path) : keeper_run(path, engine_main);
 }

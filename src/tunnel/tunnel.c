@@ -385,15 +385,21 @@ static bool settle(struct slot *s, struct lane *l)
 
 /* ---- dialling ---- */
 
+static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
+{
+    for (size_t i = 0; i < peer->pin_count; i++) {
+        if (memcmp(peer->pins[i], pin, CONFIG_PIN_BYTES) == 0)
+            return true;
+    }
+    return false;
+}
+
 static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
 {
     struct slot *s = owner;
     const struct tunnel *t = s->tunnel;
     (void)l;
-    bool known = false;
-    for (size_t i = 0; i < t->peer->pin_count; i++)
-        known = known || memcmp(t->peer->pins[i], pin, CONFIG_PIN_BYTES) == 0;
-    if (!known)
+    if (!is_pinned(t->peer, pin))
         return -ERR_PIN;
     memcpy(ours->instance, t->world->instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", t->world->node_name);
@@ -731,10 +737,11 @@ void tunnel_reconfigure(struct tunnel *t, const struct config_peer *peer)
     linkrate_configure(&t->rate, peer->rate_bits_per_s);
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];
-        bool surplus = i >= peer->lanes && s->lane != NULL && lane_is_dialled(s->lane);
-        if (s->lane != NULL && ((moved && lane_is_dialled(s->lane)) || surplus)) {
+        bool dialled = s->lane != NULL && lane_is_dialled(s->lane);
+        bool unpinned = s->lane != NULL && !is_pinned(peer, lane_pin(s->lane));
+        if (unpinned || (dialled && (moved || i >= peer->lanes))) {
             lane_close(s->lane);
-            lose(s, -ERR_CLOSED);
+            lose(s, unpinned ? -ERR_PIN : -ERR_CLOSED);
         }
         want_redial(s);
     }
@@ -748,6 +755,11 @@ void tunnel_adopt(struct tunnel *t, struct lane *l)
         lane_free(l);
         return;
     }
+    char has[16] = "";
+    socklen_t len = sizeof(has) - 1;
+    getsockopt(lane_fd(l), IPPROTO_TCP, TCP_CONGESTION, has, &len);
+    if (strcmp(has, t->peer->congestion) != 0) /* the listener serves all peers; this one wants another */
+        t->world->lane_socket(t->world->owner, lane_fd(l), 0, 0, t->peer->congestion);
     lane_attach(l, t->loop, &up_events, &t->slots[slot]);
     if (!settle(&t->slots[slot], l)) {
         lane_close(l);

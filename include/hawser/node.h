@@ -1,0 +1,181 @@
+/* node.h - the running engine: workers, peers, listeners and what they share (floor 6).
+ * engine.c starts and stops it, worker.c runs the threads, peers.c knows the peers and lends muxes what they need, intercept.c
+ * accepts and balances, links.c remembers what was learned about links.
+ *
+ * Threads: the main thread is the balancer: it accepts, talks to the keeper and answers the control socket. What is marked 'main' is
+ * touched only there; 'home' only on that worker; atomics and what a mutex guards by any thread. */
+#ifndef HAWSER_NODE_H
+#define HAWSER_NODE_H
+
+#include <pthread.h>
+#include <sys/queue.h>
+
+#include "hawser/balance.h"
+#include "hawser/bypass.h"
+#include "hawser/greeter.h"
+#include "hawser/keeper.h"
+#include "hawser/mux.h"
+#include "hawser/rules.h"
+
+enum {
+    NODE_WORKERS_MAX = 256,
+    NODE_LOCAL_MAX = 256,
+    NODE_FORBIDDEN_MAX = CONFIG_PEERS_MAX + 256,
+    NODE_REFUSED_SLOTS = 4096,
+    NODE_REFUSED_S = 60,
+};
+
+/* What decides where sessions may go; a snapshot, replaced as a whole. Reference counted. */
+struct landscape {
+    _Atomic uint32_t refs;
+    struct config *config;
+    struct rules *rules;
+    struct prefix local[NODE_LOCAL_MAX]; /* networks of the [intercept] interfaces */
+    size_t local_count;
+    size_t forbidden_count;
+    struct addr forbidden[]; /* our own and the peers' addresses */
+};
+
+struct node;
+
+struct worker {
+    struct leg_host host; /* first: a leg_host is a worker */
+    struct node *node;
+    unsigned number;
+    bool permanent;
+    pthread_t thread;
+    clockid_t cpu_clock;
+    _Atomic bool usable;
+    struct greeter *greeter;     /* home */
+    struct landscape *landscape; /* home */
+    unsigned greeted;            /* main: tunnel connections given to it */
+    unsigned homed;              /* main: peers whose home this is */
+    uint64_t cpu_us, moved_bytes; /* main: at the last look */
+    uint32_t cpu_permille;        /* main: in the last second */
+    _Atomic uint64_t moved_lately;
+    bool joined; /* main: the thread has ended */
+};
+
+/* A peer that is or was configured; lives as long as the node. */
+struct node_peer {
+    char name[CONFIG_NAME_MAX];
+    struct worker *home;
+    struct mux *mux;  /* home; NULL while not configured */
+    bool configured;  /* main */
+    bool up;          /* main */
+    size_t index;     /* main: in the current configuration */
+    TAILQ_ENTRY(node_peer) link;
+    /* under node.peers_lock: what greetings on other threads need */
+    uint8_t pins[CONFIG_PINS_MAX][CONFIG_PIN_BYTES];
+    size_t pin_count;
+    uint8_t resume_instance[GREETING_INSTANCE_BYTES];
+    uint32_t route_window; /* first window of lanes towards it in segments, 0 none */
+};
+TAILQ_HEAD(node_peer_list, node_peer);
+
+/* What was learned about the link to a peer (links.c). */
+struct link_memory {
+    char peer[CONFIG_NAME_MAX];
+    uint64_t rate_bits_per_s, rtt_us;
+};
+
+struct node {
+    struct loop *loop; /* main */
+    struct keeper_link *keeper;
+    struct landscape *landscape; /* main */
+    struct identity *identity;
+    SSL_CTX *accept_tls, *dial_tls;
+    struct tunnel_world tunnel_world;
+    struct mux_world mux_world;
+    struct mux_memory memory;
+    struct greeter_world greeter_world;
+    struct bypass bypass;
+    char name[CONFIG_NAME_MAX];
+    uint64_t started_us;
+
+    struct worker *workers[NODE_WORKERS_MAX];
+    _Atomic size_t worker_count; /* slots used, retired ones included */
+    size_t workers_min, workers_max;
+    struct balance_size size;
+
+    pthread_mutex_t peers_lock;
+    struct node_peer_list peers; /* written by main under peers_lock */
+    struct node_peer **by_index; /* main */
+    size_t by_index_count, ending_count;
+    void (*ended)(struct node *n);
+
+    _Atomic uint64_t sessions;
+    uint64_t sessions_max, descriptors_max;
+    int intercept_fd[2], tunnel_fd; /* main; -1: closed */
+    struct event intercept_event[2], tunnel_event;
+    bool wants_intercept, accepting;
+    enum bypass_reason closed_for; /* while !accepting */
+    struct {
+        struct endpoint server;
+        uint64_t until_us;
+    } refused[NODE_REFUSED_SLOTS]; /* main */
+
+    struct link_memory *links; /* main */
+    size_t link_count;
+    bool links_changed;
+
+    struct event second, keeper_event;
+    int control_fd;
+    unsigned seconds; /* since the start */
+    bool stopping;
+    /* Told after a reload was applied; the keys that need a restart, "" for none. */
+    void (*reloaded)(struct node *n, void *arg, const char *restart_needed);
+    void *reloaded_arg;
+    int exit_code;
+};
+
+/* ---- worker.c ---- */
+/* Start a thread. permanent workers can be homes. 0 or -errno. Main. */
+int worker_start(struct node *n, bool permanent);
+/* Stop all, join, free. Main, after every mux has ended. */
+void workers_stop(struct node *n);
+/* Once a second: load figures, growing and retiring. Main. */
+void workers_tick(struct node *n);
+/* The worker for a new session whose peer's home is `home` (NULL: none); one count of live is reserved. Any thread. */
+struct worker *worker_pick(struct node *n, struct worker *home);
+/* Run work(worker, arg) on the worker's thread. Any thread. 0 or -ENOMEM (not run). */
+int worker_call(struct worker *w, void (*work)(struct worker *w, void *arg), void *arg);
+/* The same on the main thread. */
+int node_call(struct node *n, void (*work)(struct node *n, void *arg), void *arg);
+
+/* ---- peers.c ---- */
+/* Fill in the worlds that tunnels, muxes and greeters are lent. Main, once. */
+void peers_lend_worlds(struct node *n);
+/* Start, change and end muxes so that they are those of n->landscape's configuration. Main. */
+int peers_apply(struct node *n);
+/* End all; `done` runs on main when nothing is left. */
+void peers_end(struct node *n, void (*done)(struct node *n));
+/* The configured peer with that index, or NULL. Main. */
+struct node_peer *peers_by_index(struct node *n, size_t index);
+/* Tell the keeper which peers are up. Main. */
+void peers_tell_keeper(struct node *n);
+
+/* ---- landscape.c ---- */
+int landscape_new(struct landscape **out, struct config *config);
+struct landscape *landscape_ref(struct landscape *l);
+void landscape_unref(struct landscape *l);
+bool landscape_same_addresses(const struct landscape *a, const struct landscape *b);
+/* Hand it to the node and every worker. Takes the reference over. Main. */
+void landscape_set(struct node *n, struct landscape *l);
+
+/* ---- intercept.c ---- */
+/* Open the listeners that the configuration asks for. 0, or -errno with a log line that says what to do. Main. */
+int intercept_open(struct node *n);
+void intercept_close(struct node *n);
+/* Once a second: budgets; closes and opens the TPROXY listener. Main. */
+void intercept_tick(struct node *n);
+/* A destination that the far side could not reach. Main. */
+void intercept_refused(struct node *n, const struct endpoint *server);
+
+/* ---- links.c ---- */
+void links_load(struct node *n);
+void links_save(struct node *n);
+void links_learn(struct node *n, const char *peer, uint64_t rate_bits_per_s, uint64_t rtt_us);
+uint64_t links_rate(const struct node *n, const char *peer);
+
+#endif

@@ -1,0 +1,267 @@
+#include "hawser/engine.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/resource.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+
+enum {
+    SESSION_FLOOR_MAX_BYTES = 16 * 1024, /* least memory of a direction of a session */
+    SESSION_FLOOR_MIN_BYTES = 4 * 1024,
+    OPENING_MAX_BYTES = 4 << 20,
+    OPENING_MIN_BYTES = 64 * 1024,
+    DESCRIPTORS_SPARE = 256,
+    SAVE_LINKS_EVERY_S = 10,
+    LOOK_AT_ADDRESSES_EVERY_S = 15,
+    HEAP_KEEP_BYTES = 256 << 20,
+    HEAP_MMAP_BYTES = 4 << 20,
+};
+
+/* ---- set-up ---- */
+
+static void divide_memory(struct node *n, const struct config *c)
+{
+    uint64_t half = c->memory_bytes / 2, opening = half / 4 / (c->peer_count > 0 ? c->peer_count : 1);
+    if (opening > OPENING_MAX_BYTES)
+        opening = OPENING_MAX_BYTES;
+    if (opening < OPENING_MIN_BYTES)
+        opening = OPENING_MIN_BYTES;
+    n->tunnel_world.opening_credit_bytes = opening;
+    uint64_t reserved = opening * c->peer_count;
+    budget_init(&n->memory.floor, half);
+    budget_init(&n->memory.growth, reserved < half / 2 ? half - reserved : half / 2);
+
+    struct rlimit files = {0};
+    getrlimit(RLIMIT_NOFILE, &files);
+    uint64_t spare = DESCRIPTORS_SPARE + c->peer_count * CONFIG_LANES_MAX;
+    n->descriptors_max = files.rlim_cur > spare ? files.rlim_cur - spare : 1;
+    n->sessions_max = c->sessions_max < n->descriptors_max ? c->sessions_max : n->descriptors_max;
+    uint64_t floor = half / 2 / n->sessions_max;
+    if (floor > SESSION_FLOOR_MAX_BYTES)
+        floor = SESSION_FLOOR_MAX_BYTES;
+    if (floor < SESSION_FLOOR_MIN_BYTES)
+        floor = SESSION_FLOOR_MIN_BYTES;
+    n->memory.session_floor_bytes = floor;
+    if (n->sessions_max > half / (2 * floor))
+        n->sessions_max = half / (2 * floor);
+    if (n->sessions_max < c->sessions_max)
+        log_warn("at most %llu sessions instead of %u: raise [node] memory or the limit of open files",
+                 (unsigned long long)n->sessions_max, c->sessions_max);
+}
+
+static int set_up_identity(struct node *n, const struct keeper_engine_start *start)
+{
+    const struct config *c = start->config;
+    n->identity = start->identity;
+    identity_pin(n->identity, n->tunnel_world.pin);
+    snprintf(n->name, sizeof(n->name), "%s", c->name);
+    n->tunnel_world.node_name = n->name;
+    n->tunnel_world.lane_mark = c->lane_mark;
+    ssize_t got = getrandom(n->tunnel_world.instance, sizeof(n->tunnel_world.instance), 0);
+    if (got != (ssize_t)sizeof(n->tunnel_world.instance))
+        return -EIO;
+    int err = identity_tls_context(n->identity, 0, &n->dial_tls);
+    if (err == 0)
+        err = identity_tls_context(n->identity, 1, &n->accept_tls);
+    n->tunnel_world.dial_tls = n->dial_tls;
+    n->greeter_world.accept_tls = n->accept_tls;
+    return err;
+}
+
+static int start_workers(struct node *n, const struct config *c)
+{
+    n->workers_min = c->workers_min < NODE_WORKERS_MAX ? c->workers_min : NODE_WORKERS_MAX;
+    n->workers_max = c->workers_max < NODE_WORKERS_MAX ? c->workers_max : NODE_WORKERS_MAX;
+    for (size_t i = 0; i < n->workers_min; i++) {
+        int err = worker_start(n, true);
+        if (err < 0)
+            return err;
+    }
+    return 0;
+}
+
+void engine_free(struct node *n)
+{
+    if (n == NULL)
+        return;
+    intercept_close(n);
+    workers_stop(n);
+    landscape_unref(n->landscape);
+    SSL_CTX_free(n->accept_tls);
+    SSL_CTX_free(n->dial_tls);
+    struct node_peer *p;
+    while ((p = TAILQ_FIRST(&n->peers)) != NULL) {
+        TAILQ_REMOVE(&n->peers, p, link);
+        free(p);
+    }
+    free(n->by_index);
+    free(n->links);
+    keeper_link_free(n->keeper);
+    pthread_mutex_destroy(&n->peers_lock);
+    if (n->loop != NULL)
+        loop_free(n->loop);
+    chunk_thread_end();
+    free(n);
+}
+
+int engine_start(struct node **out, const struct keeper_engine_start *start)
+{
+    mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES); /* buffers come and go: keep their pages */
+    mallopt(M_MMAP_THRESHOLD, HEAP_MMAP_BYTES);
+    log_set_level((enum log_level)start->config->log_level);
+    struct node *n = calloc(1, sizeof(*n));
+    if (n == NULL)
+        return -ENOMEM;
+    n->intercept_fd[0] = n->intercept_fd[1] = n->tunnel_fd = -1;
+    n->control_fd = start->control_fd;
+    n->started_us = clock_now_us();
+    TAILQ_INIT(&n->peers);
+    pthread_mutex_init(&n->peers_lock, NULL);
+    divide_memory(n, start->config);
+    n->mux_world.memory = &n->memory;
+    n->mux_world.connect_timeout_us = start->config->connect_timeout_us;
+    peers_lend_worlds(n);
+    n->keeper = keeper_link_new(start->keeper_fd, start->keeper_call_fd);
+    int err = n->keeper != NULL ? loop_new(&n->loop) : -ENOMEM;
+    if (err == 0)
+        err = set_up_identity(n, start);
+    if (err == 0)
+        err = landscape_new(&n->landscape, start->config);
+    if (err == 0)
+        err = start_workers(n, start->config);
+    if (err < 0) {
+        log_error("cannot start: %s", err_text(err));
+        engine_free(n);
+        return err;
+    }
+    links_load(n);
+    *out = n;
+    return 0;
+}
+
+/* ---- events of the main thread ---- */
+
+static void everything_ended(struct node *n)
+{
+    loop_stop(n->loop);
+}
+
+static void stop(struct node *n, int exit_code)
+{
+    if (n->stopping)
+        return;
+    n->stopping = true;
+    n->exit_code = exit_code;
+    intercept_close(n);
+    links_save(n);
+    peers_end(n, everything_ended);
+}
+
+static void apply(struct node *n, struct config *config)
+{
+    char keys[256] = "";
+    if (config_restart_needed(n->landscape->config, config, keys, sizeof(keys)) > 0)
+        log_warn("needs a restart to take effect: %s", keys);
+    struct landscape *l = NULL;
+    int err = landscape_new(&l, config);
+    if (err == 0) {
+        landscape_set(n, l);
+        err = peers_apply(n);
+    }
+    if (err < 0)
+        log_error("the new configuration is not applied as a whole: %s; try again or restart", err_text(err));
+    else
+        log_info("the configuration is applied");
+    config_unref(config);
+    if (n->reloaded != NULL)
+        n->reloaded(n, n->reloaded_arg, keys);
+}
+
+static void on_keeper(evutil_socket_t fd, short what, void *arg)
+{
+    struct node *n = arg;
+    (void)fd;
+    (void)what;
+    for (;;) {
+        struct config *config = NULL;
+        switch (keeper_link_read(n->keeper, &config)) {
+        case KEEPER_EVENT_NONE:
+            return;
+        case KEEPER_EVENT_RELOAD:
+            if (!n->stopping)
+                apply(n, config);
+            else
+                config_unref(config);
+            break;
+        case KEEPER_EVENT_STOP:
+            stop(n, 0);
+            break;
+        case KEEPER_EVENT_GONE:
+            event_del(&n->keeper_event);
+            stop(n, 1);
+            return;
+        }
+    }
+}
+
+/* Addresses may come and go while we run. */
+static void look_at_addresses(struct node *n)
+{
+    struct landscape *fresh = NULL;
+    if (landscape_new(&fresh, n->landscape->config) < 0)
+        return;
+    if (landscape_same_addresses(fresh, n->landscape))
+        landscape_unref(fresh);
+    else
+        landscape_set(n, fresh);
+}
+
+static void on_second(evutil_socket_t fd, short what, void *arg)
+{
+    struct node *n = arg;
+    (void)fd;
+    (void)what;
+    keeper_tell_alive(n->keeper);
+    if (n->stopping)
+        return;
+    n->seconds++;
+    workers_tick(n);
+    intercept_tick(n);
+    if (n->seconds % SAVE_LINKS_EVERY_S == 0)
+        links_save(n);
+    if (n->seconds % LOOK_AT_ADDRESSES_EVERY_S == 0)
+        look_at_addresses(n);
+}
+
+int engine_serve(struct node *n)
+{
+    static const struct timeval second = {1, 0};
+    int err = intercept_open(n);
+    if (err == 0)
+        err = peers_apply(n);
+    if (err < 0) {
+        n->ended = everything_ended;
+        stop(n, 1);
+    } else {
+        event_assign(&n->second, loop_base(n->loop), -1, EV_PERSIST, on_second, n);
+        event_add(&n->second, &second);
+        event_assign(&n->keeper_event, loop_base(n->loop), keeper_link_fd(n->keeper), EV_READ | EV_PERSIST, on_keeper, n);
+        event_add(&n->keeper_event, NULL);
+        keeper_tell_ready(n->keeper);
+        log_info("%s is ready: %zu peers, %zu workers, at most %llu sessions", n->name, n->by_index_count, n->workers_min,
+                 (unsigned long long)n->sessions_max);
+    }
+    loop_run(n->loop);
+    int code = n->exit_code;
+    if (event_initialized(&n->second)) {
+        event_del(&n->second);
+        event_del(&n->keeper_event);
+    }
+    return code;
+}

@@ -1,0 +1,94 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hawser/kernel.h"
+#include "hawser/log.h"
+#include "hawser/node.h"
+
+static size_t add_local(struct landscape *l, const struct config *config)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < config->interface_count && count < NODE_LOCAL_MAX; i++) {
+        int n = kernel_interface_networks(config->interfaces[i], l->local + count, NODE_LOCAL_MAX - count);
+        if (n < 0)
+            log_warn("interface %s: %s; its networks are not among those that peers may reach", config->interfaces[i],
+                     err_text(n));
+        else
+            count += (size_t)n < NODE_LOCAL_MAX - count ? (size_t)n : NODE_LOCAL_MAX - count;
+    }
+    return count;
+}
+
+int landscape_new(struct landscape **out, struct config *config)
+{
+    struct landscape *l = calloc(1, sizeof(*l) + NODE_FORBIDDEN_MAX * sizeof(struct addr));
+    if (l == NULL)
+        return -ENOMEM;
+    atomic_init(&l->refs, 1);
+    l->config = config_ref(config);
+    l->rules = rules_new(config);
+    if (l->rules == NULL) {
+        landscape_unref(l);
+        return -ENOMEM;
+    }
+    l->local_count = add_local(l, config);
+    int own = kernel_own_addresses(l->forbidden, NODE_FORBIDDEN_MAX - CONFIG_PEERS_MAX);
+    if (own < 0) {
+        log_error("cannot list this host's addresses: %s", err_text(own));
+        landscape_unref(l);
+        return own;
+    }
+    if (own > NODE_FORBIDDEN_MAX - CONFIG_PEERS_MAX)
+        own = NODE_FORBIDDEN_MAX - CONFIG_PEERS_MAX;
+    l->forbidden_count = (size_t)own;
+    for (size_t i = 0; i < config->peer_count; i++) {
+        if (config->peers[i].address.addr.family != AF_UNSPEC)
+            l->forbidden[l->forbidden_count++] = config->peers[i].address.addr;
+    }
+    *out = l;
+    return 0;
+}
+
+struct landscape *landscape_ref(struct landscape *l)
+{
+    atomic_fetch_add(&l->refs, 1);
+    return l;
+}
+
+void landscape_unref(struct landscape *l)
+{
+    if (l == NULL || atomic_fetch_sub(&l->refs, 1) != 1)
+        return;
+    rules_free(l->rules);
+    config_unref(l->config);
+    free(l);
+}
+
+bool landscape_same_addresses(const struct landscape *a, const struct landscape *b)
+{
+    return a->local_count == b->local_count && a->forbidden_count == b->forbidden_count &&
+           memcmp(a->local, b->local, a->local_count * sizeof(a->local[0])) == 0 &&
+           memcmp(a->forbidden, b->forbidden, a->forbidden_count * sizeof(a->forbidden[0])) == 0;
+}
+
+static void take(struct worker *w, void *arg)
+{
+    landscape_unref(w->landscape);
+    w->landscape = arg;
+}
+
+void landscape_set(struct node *n, struct landscape *l)
+{
+    landscape_unref(n->landscape);
+    n->landscape = l;
+    for (size_t i = 0; i < atomic_load(&n->worker_count); i++) {
+        if (n->workers[i]->joined)
+            continue;
+        landscape_ref(l);
+        if (worker_call(n->workers[i], take, l) < 0) {
+            landscape_unref(l);
+            log_error("out of memory: worker %zu keeps the old rules", i);
+        }
+    }
+}
