@@ -411,6 +411,14 @@ static int read_turn(struct lane *l)
     return 0;
 }
 
+static void read_remote(struct lane *l)
+{
+    struct sockaddr_storage sa;
+    socklen_t len = sizeof(sa);
+    if (getpeername(l->fd, (struct sockaddr *)&sa, &len) == 0)
+        endpoint_from_sockaddr(&l->remote, (struct sockaddr *)&sa);
+}
+
 static void finish_connect(struct lane *l)
 {
     int err = 0;
@@ -420,6 +428,7 @@ static void finish_connect(struct lane *l)
         fail(l, -err);
         return;
     }
+    read_remote(l);
     l->state = LANE_HANDSHAKE;
 }
 
@@ -519,10 +528,8 @@ int lane_new(struct lane **out, struct loop *loop, SSL_CTX *tls, bool server, bo
         lane_free(l);
         return err;
     }
-    struct sockaddr_storage sa;
-    socklen_t len = sizeof(sa);
-    if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0)
-        endpoint_from_sockaddr(&l->remote, (struct sockaddr *)&sa);
+    if (!connecting)
+        read_remote(l);
     int one = 1;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     start_events(l);

@@ -140,15 +140,12 @@ static void put_ping(struct slot *s, struct cursor_out *out)
     }
 }
 
-/* One block from what is waiting; its payload's length, 0 when nothing is, or a negative error. */
+/* One block from what is waiting, into a lane with room; its payload's length, 0 when nothing is, or a negative error. */
 static int send_block(struct slot *s, enum tunnel_role role)
 {
     struct tunnel *t = s->tunnel;
-    uint32_t room = lane_room(s->lane);
-    if (room == 0)
-        return 0;
     uint8_t *stage = lane_stage(s->lane);
-    struct cursor_out out = cursor_out_over(stage, room);
+    struct cursor_out out = cursor_out_over(stage, lane_room(s->lane));
     put_ping(s, &out);
     t->events->fill(t->owner, s->number, role, &out);
     uint32_t len = (uint32_t)(out.at - stage);
@@ -170,18 +167,24 @@ static void feed(struct slot *s)
     enum tunnel_role role = role_of(s);
     size_t batch = batch_bytes(t), turn = 0, unflushed = 0;
     for (;;) {
+        if (lane_room(s->lane) == 0)
+            lane_flush(s->lane);
+        if (lane_room(s->lane) == 0)
+            break; /* the socket is full: it tells when it is not */
         int n = send_block(s, role);
-        if (n < 0)
-            return;
+        if (n <= 0) {
+            lane_flush(s->lane);
+            break;
+        }
         turn += (size_t)n;
         unflushed += (size_t)n;
-        if (n == 0 || unflushed >= batch) {
+        if (unflushed >= batch) {
             unflushed = 0;
-            if (lane_flush(s->lane) > 0 || n == 0)
+            if (lane_flush(s->lane) > 0)
                 break;
         }
         if (turn >= FILL_TURN_BYTES) {
-            tunnel_kick(t);
+            tunnel_kick(t); /* other sockets first */
             lane_flush(s->lane);
             break;
         }
