@@ -125,7 +125,7 @@ struct mux {
 
 enum {
     SESSION_RAW_WINDOW = 128 << 20, /* raw offset past what was delivered */
-    SESSION_WINDOW_MIN = 4 << 20,   /* first window where memory allows */
+    SESSION_WINDOW_MIN = 16 << 20,  /* first window where memory allows: a lossy link needs several of its own */
     SESSION_WINDOW_MAX = 64 << 20,
     SESSION_UNSENT_MAX = 256 * 1024,
     SESSION_UNSENT_MIN = 64 * 1024,

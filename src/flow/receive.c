@@ -212,11 +212,11 @@ static void take_fin(struct session *s, uint64_t final)
 
 static void consider_window(struct session *s)
 {
-    if (s->consumed - s->epoch_consumed < s->window)
+    if (s->consumed - s->epoch_consumed < s->window / 2)
         return;
     uint64_t now = clock_now_us(), rtt = tunnel_rtt_us(s->mux->tunnel);
     if (now - s->epoch_us < 2 * rtt + 10000)
-        session_grow_window(s, 2 * s->window); /* a window in two round trips: it holds the sender back */
+        session_grow_window(s, 2 * s->window); /* half a window in two round trips: it may hold the sender back */
     s->epoch_us = now;
     s->epoch_consumed = s->consumed;
 }

@@ -66,7 +66,7 @@ uint64_t session_memory_left(const struct mux *m)
 void session_grow_window(struct session *s, uint64_t wanted)
 {
     struct mux_memory *memory = s->mux->world->memory;
-    uint64_t share = budget_left(&memory->growth) / 64; /* so that no session takes all, and late ones find some */
+    uint64_t share = budget_left(&memory->growth) / 16; /* so that no session takes all, and late ones find some */
     if (wanted > SESSION_WINDOW_MAX)
         wanted = SESSION_WINDOW_MAX;
     if (wanted <= s->window)
