@@ -1,4 +1,4 @@
-#include "hawser/tunnel.h"
+#include "tunnel_internal.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -16,75 +16,23 @@
 /* Life of a slot: idle -> dialling (we have the peer's address) -> up -> lost -> redial with a longer wait. An accepted
  * lane enters a slot directly. Lanes that ended are freed by `reap`, in a later turn, since their own callbacks may be
  * on the stack.
- *
- * The tick looks at the kernel's view of every lane (TCP_INFO): it paces, learns the rate, finds lanes that make no
- * progress while another does, and pings lanes that are silent. */
+ */
 
 enum {
     HANDSHAKE_TIMEOUT_US = 10 * 1000000,
     REDIAL_FIRST_US = 200000,
     REDIAL_MOST_US = 10 * 1000000,
     LIVED_WELL_US = 5 * 1000000, /* a lane up for so long starts the next wait from the beginning */
-    TICK_ACTIVE_US = 100000,
-    TICK_BUSY_US = 500000,
-    TICK_IDLE_US = 2500000,
-    PING_BUSY_US = 1500000,
-    PING_IDLE_US = 5 * 1000000,
-    DEAD_BUSY_US = 5 * 1000000,
-    DEAD_IDLE_US = 15 * 1000000,
-    STALL_MIN_US = 1000000,
     LANE_BUFFER_BYTES = 32 << 20,
     LANE_BUFFER_MAX_BYTES = 256 << 20,
     BATCH_MIN_BYTES = 16 * 1024,
     BATCH_MAX_BYTES = 64 * 1024,
-    BATCH_US = 5000,
-    NOTSENT_MIN_BYTES = 32 * 1024,
-    NOTSENT_MAX_BYTES = 256 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
 };
 
 /* Segment sizes to try after a greeting did not come through: an MTU black hole (RFC 2923). 0: the kernel's own. */
 static const int mss_ladder[] = {0, 1360, 1220, 1060, 536};
 enum { MSS_STEPS = sizeof(mss_ladder) / sizeof(mss_ladder[0]) };
-
-struct slot {
-    struct tunnel *tunnel;
-    unsigned number;
-    struct lane *lane;    /* UP, ours or accepted */
-    struct lane *dialled; /* under way */
-    struct event redial;
-    uint64_t backoff_us, up_since_us;
-    unsigned mss_step;
-    bool stalled, owes_ping, owes_pong;
-    uint64_t pong_token, ping_sent_us;
-    /* the last tick's reading */
-    uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
-    uint64_t pacing; /* what the socket has */
-    uint64_t notsent;
-};
-
-struct tunnel {
-    struct loop *loop;
-    const struct tunnel_world *world;
-    const struct config_peer *peer;
-    const struct tunnel_events *events;
-    void *owner;
-    struct slot slots[CONFIG_LANES_MAX];
-    struct task kick, reap;
-    struct event tick;
-    bool tick_active;
-    uint64_t tick_us; /* when it ran last */
-    struct lane *dead[2 * CONFIG_LANES_MAX];
-    unsigned dead_count, up_count;
-    struct linkrate rate;
-    uint64_t learned_told;
-    bool starved; /* since the last tick some lane had room and nothing to send */
-    uint64_t retired_in_bytes, retired_out_bytes;
-    uint8_t peer_instance[GREETING_INSTANCE_BYTES];
-    bool knows_peer, is_lower, knows_pin;
-    uint64_t opening_credit;
-    char reason[160];
-};
 
 static const struct lane_events dial_events;
 static const struct lane_events up_events;
@@ -97,11 +45,6 @@ const char *tunnel_role_text(enum tunnel_role r)
 }
 
 /* ---- which lane serves whom ---- */
-
-static bool slot_usable(const struct slot *s)
-{
-    return s->lane != NULL && !s->stalled;
-}
 
 static enum tunnel_role role_of(const struct slot *s)
 {
@@ -118,7 +61,7 @@ static enum tunnel_role role_of(const struct slot *s)
 
 static size_t batch_bytes(const struct tunnel *t)
 {
-    uint64_t b = linkrate_bytes_in(&t->rate, BATCH_US);
+    uint64_t b = linkrate_bytes_in(&t->rate, TUNNEL_BATCH_US);
     if (b < BATCH_MIN_BYTES)
         return BATCH_MIN_BYTES;
     return b < BATCH_MAX_BYTES ? (size_t)b : BATCH_MAX_BYTES;
@@ -157,8 +100,6 @@ static int send_block(struct slot *s, enum tunnel_role role)
     return err < 0 ? err : (int)len;
 }
 
-static void want_tick(struct tunnel *t, uint64_t us);
-
 static void feed(struct slot *s)
 {
     struct tunnel *t = s->tunnel;
@@ -191,7 +132,7 @@ static void feed(struct slot *s)
     }
     if (turn > 0 && !t->tick_active) {
         t->tick_active = true;
-        want_tick(t, TICK_ACTIVE_US);
+        tunnel_want_tick(t, TUNNEL_TICK_ACTIVE_US);
     }
 }
 
@@ -252,7 +193,7 @@ static void note_reason(struct tunnel *t, const char *what, int err)
 }
 
 /* The lane of a slot is gone, by itself or by us. */
-static void lose(struct slot *s, int err)
+void tunnel_lose(struct slot *s, int err)
 {
     struct tunnel *t = s->tunnel;
     struct lane *l = s->lane;
@@ -289,29 +230,6 @@ static void meet_instance(struct tunnel *t, const struct greeting *g)
     t->world->resume(t->world->owner, t->peer->name, t->peer_instance);
 }
 
-static void set_notsent(struct tunnel *t, struct slot *s)
-{
-    uint64_t bytes = linkrate_bytes_in(&t->rate, 2 * BATCH_US);
-    if (bytes < NOTSENT_MIN_BYTES)
-        bytes = NOTSENT_MIN_BYTES;
-    if (bytes > NOTSENT_MAX_BYTES)
-        bytes = NOTSENT_MAX_BYTES;
-    if (bytes == s->notsent)
-        return;
-    s->notsent = bytes;
-    int lowat = (int)bytes;
-    setsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
-}
-
-static void set_pacing(struct slot *s, uint64_t bytes_per_s)
-{
-    uint64_t was = s->pacing;
-    if (bytes_per_s == was || (was != UINT64_MAX && bytes_per_s < was + was / 50 && bytes_per_s + was / 50 > was))
-        return;
-    s->pacing = bytes_per_s;
-    setsockopt(lane_fd(s->lane), SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s, sizeof(bytes_per_s));
-}
-
 static void set_route(struct tunnel *t, const struct addr *remote)
 {
     uint32_t window = linkrate_initial_window(&t->rate);
@@ -336,8 +254,8 @@ static void enter(struct slot *s, struct lane *l)
     t->up_count++;
     t->reason[0] = '\0';
     event_del(&s->redial);
-    set_notsent(t, s);
-    set_pacing(s, linkrate_pacing(&t->rate, 0));
+    tunnel_set_notsent(t, s);
+    tunnel_set_pacing(s, linkrate_pacing(&t->rate, 0));
     set_route(t, &lane_remote(l)->addr);
     char where[ENDPOINT_TEXT_MAX];
     log_info("peer %s: lane %u with %s is up (%s)", t->peer->name, s->number,
@@ -346,7 +264,7 @@ static void enter(struct slot *s, struct lane *l)
         t->events->up(t->owner);
     for (unsigned i = 0; i < t->peer->lanes; i++)
         want_redial(&t->slots[i]);
-    want_tick(t, TICK_ACTIVE_US);
+    tunnel_want_tick(t, TUNNEL_TICK_ACTIVE_US);
     t->tick_active = true;
     tunnel_kick(t);
 }
@@ -512,7 +430,7 @@ static void on_redial(evutil_socket_t fd, short what, void *arg)
 static void lane_went_down(void *owner, struct lane *l, int err)
 {
     (void)l;
-    lose(owner, err);
+    tunnel_lose(owner, err);
 }
 
 static void lane_became_writable(void *owner, struct lane *l)
@@ -552,135 +470,6 @@ static const struct lane_events up_events = {
     .down = lane_went_down,
 };
 
-/* ---- the tick ---- */
-
-static void want_tick(struct tunnel *t, uint64_t us)
-{
-    struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
-    event_add(&t->tick, &tv);
-}
-
-/* Read the kernel's view of a lane; adds to the sample. True when bytes are on the way. */
-static bool look(struct slot *s, struct linkrate_sample *sample)
-{
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    memset(&info, 0, sizeof(info));
-    if (getsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
-        return false;
-    bool outstanding = info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0;
-    if (info.tcpi_bytes_acked > s->acked || !outstanding) {
-        s->progress_us = sample->now_us;
-        if (s->stalled && info.tcpi_bytes_acked > s->acked)
-            s->stalled = false;
-    }
-    sample->acked_bytes += info.tcpi_bytes_acked - s->acked;
-    sample->retransmitted_bytes += info.tcpi_bytes_retrans - s->retransmitted;
-    if (info.tcpi_min_rtt > 0 && info.tcpi_min_rtt != UINT32_MAX &&
-        (sample->rtt_us == 0 || info.tcpi_min_rtt < sample->rtt_us))
-        sample->rtt_us = info.tcpi_min_rtt;
-    if (info.tcpi_bytes_acked > 100000 && info.tcpi_snd_mss > sample->mss)
-        sample->mss = info.tcpi_snd_mss;
-    s->acked = info.tcpi_bytes_acked;
-    s->retransmitted = info.tcpi_bytes_retrans;
-    s->srtt_us = info.tcpi_rtt;
-    return outstanding;
-}
-
-static void find_stalled(struct tunnel *t, uint64_t now)
-{
-    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
-        struct slot *s = &t->slots[i];
-        uint64_t limit = 3 * s->srtt_us > STALL_MIN_US ? 3 * s->srtt_us : STALL_MIN_US;
-        if (s->lane == NULL || s->stalled || now - s->progress_us <= limit)
-            continue;
-        for (unsigned j = 0; j < CONFIG_LANES_MAX; j++) {
-            struct slot *other = &t->slots[j];
-            if (j == i || !slot_usable(other) || now - other->progress_us > limit / 2)
-                continue;
-            log_info("peer %s: lane %u makes no progress, lane %u takes over", t->peer->name, i, j);
-            s->stalled = true;
-            t->events->lane_lost(t->owner, i);
-            tunnel_kick(t);
-            break;
-        }
-    }
-}
-
-/* Ping a silent lane, give up a dead one. True when the lane is gone. */
-static bool check_silence(struct slot *s, uint64_t now, bool busy)
-{
-    uint64_t silent = now - lane_counters(s->lane)->last_in_us;
-    if (silent > (busy ? DEAD_BUSY_US : DEAD_IDLE_US) && s->ping_sent_us > lane_counters(s->lane)->last_in_us) {
-        lane_close(s->lane);
-        lose(s, -ETIMEDOUT);
-        return true;
-    }
-    uint64_t ping_after = busy ? PING_BUSY_US : PING_IDLE_US;
-    if (silent > ping_after && now - s->ping_sent_us > ping_after) {
-        s->owes_ping = true;
-        s->ping_sent_us = now;
-        tunnel_kick(s->tunnel);
-    }
-    return false;
-}
-
-static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_us)
-{
-    uint64_t express = elapsed_us > 0 ? out_delta[0] * 1000000 / elapsed_us : 0;
-    unsigned sending = 0;
-    for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
-        sending += t->slots[i].lane != NULL && out_delta[i] > 0;
-    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
-        struct slot *s = &t->slots[i];
-        if (s->lane == NULL)
-            continue;
-        uint64_t rate = linkrate_pacing(&t->rate, i == 0 ? 0 : express);
-        if (i > 0 && sending > 1 && rate != UINT64_MAX)
-            rate /= sending;
-        set_pacing(s, rate);
-        set_notsent(t, s);
-    }
-}
-
-static void tell_learned(struct tunnel *t)
-{
-    uint64_t was = t->learned_told, is = t->rate.best;
-    if (is <= was + was / 20)
-        return;
-    t->learned_told = is;
-    t->world->learned(t->world->owner, t->peer->name, is, t->rate.rtt_us);
-}
-
-static void on_tick(evutil_socket_t fd, short what, void *arg)
-{
-    struct tunnel *t = arg;
-    (void)fd;
-    (void)what;
-    struct linkrate_sample sample = {.now_us = clock_now_us(), .limited_by_us = t->starved};
-    uint64_t out_delta[CONFIG_LANES_MAX] = {0};
-    bool outstanding = false, moved = false, busy = t->events->busy(t->owner);
-    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
-        struct slot *s = &t->slots[i];
-        if (s->lane == NULL || check_silence(s, sample.now_us, busy))
-            continue;
-        outstanding = look(s, &sample) || outstanding;
-        uint64_t out = lane_counters(s->lane)->out_bytes;
-        out_delta[i] = out - s->out_bytes;
-        s->out_bytes = out;
-        moved = moved || out_delta[i] > 0;
-    }
-    t->starved = false;
-    if (linkrate_update(&t->rate, &sample))
-        tell_learned(t);
-    pace(t, out_delta, sample.now_us - t->tick_us);
-    t->tick_us = sample.now_us;
-    if (outstanding)
-        find_stalled(t, sample.now_us);
-    t->tick_active = outstanding || moved;
-    want_tick(t, t->tick_active ? TICK_ACTIVE_US : busy ? TICK_BUSY_US : TICK_IDLE_US);
-}
-
 /* ---- life ---- */
 
 int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world, const struct config_peer *peer,
@@ -697,7 +486,7 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     t->kick = (struct task){.run = run_kick, .owner = t};
     t->reap = (struct task){.run = run_reap, .owner = t};
     linkrate_init(&t->rate, peer->rate_bits_per_s, learned_rate_bits_per_s, peer->address.addr.family == AF_INET6);
-    event_assign(&t->tick, loop_base(loop), -1, EV_TIMEOUT, on_tick, t);
+    event_assign(&t->tick, loop_base(loop), -1, EV_TIMEOUT, tunnel_on_tick, t);
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];
         s->tunnel = t;
@@ -707,7 +496,7 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     }
     snprintf(t->reason, sizeof(t->reason), "%s",
              peer->address.addr.family == AF_UNSPEC ? "waiting for the peer to dial" : "dialling");
-    want_tick(t, TICK_IDLE_US);
+    tunnel_want_tick(t, TUNNEL_TICK_IDLE_US);
     if (peer->address.addr.family != AF_UNSPEC)
         dial(&t->slots[0]);
     *out = t;
@@ -744,7 +533,7 @@ void tunnel_reconfigure(struct tunnel *t, const struct config_peer *peer)
         bool unpinned = s->lane != NULL && !is_pinned(peer, lane_pin(s->lane));
         if (unpinned || (dialled && (moved || i >= peer->lanes))) {
             lane_close(s->lane);
-            lose(s, unpinned ? -ERR_PIN : -ERR_CLOSED);
+            tunnel_lose(s, unpinned ? -ERR_PIN : -ERR_CLOSED);
         }
         want_redial(s);
     }
@@ -812,47 +601,6 @@ uint64_t tunnel_rtt_us(const struct tunnel *t)
             best = s->srtt_us;
     }
     return best;
-}
-
-bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lane_report *out)
-{
-    if (slot >= CONFIG_LANES_MAX)
-        return false;
-    const struct slot *s = &t->slots[slot];
-    const struct lane *l = s->lane != NULL ? s->lane : s->dialled;
-    memset(out, 0, sizeof(*out));
-    out->slot = slot;
-    out->role = slot == 0 ? TUNNEL_ROLE_EXPRESS : TUNNEL_ROLE_BULK;
-    out->state = l == NULL ? NULL : s->stalled ? "stalled" : lane_state_text(lane_state(l));
-    if (l == NULL)
-        return true;
-    out->remote = *lane_remote(l);
-    out->in_bytes = lane_counters(l)->in_bytes;
-    out->out_bytes = lane_counters(l)->out_bytes;
-    struct tcp_info info;
-    socklen_t len = sizeof(info);
-    memset(&info, 0, sizeof(info));
-    if (getsockopt(lane_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) == 0) {
-        out->rtt_us = info.tcpi_rtt;
-        out->cwnd_bytes = (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
-        out->pacing_bytes_per_s = info.tcpi_pacing_rate;
-        out->delivery_bytes_per_s = info.tcpi_delivery_rate;
-        out->retransmits = info.tcpi_total_retrans;
-    }
-    return true;
-}
-
-void tunnel_wire_bytes(const struct tunnel *t, uint64_t *in, uint64_t *out)
-{
-    *in = t->retired_in_bytes;
-    *out = t->retired_out_bytes;
-    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
-        const struct lane *l = t->slots[i].lane;
-        if (l == NULL)
-            continue;
-        *in += lane_counters(l)->in_bytes;
-        *out += lane_counters(l)->out_bytes;
-    }
 }
 
 const char *tunnel_reason(const struct tunnel *t)

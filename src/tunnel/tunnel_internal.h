@@ -1,0 +1,68 @@
+/* tunnel_internal.h - the two halves of a tunnel: tunnel.c keeps lanes, tunnel_watch.c looks after them (floor 4).
+ * Nobody else includes this. */
+#ifndef HAWSER_TUNNEL_INTERNAL_H
+#define HAWSER_TUNNEL_INTERNAL_H
+
+#include "hawser/tunnel.h"
+
+enum {
+    TUNNEL_TICK_ACTIVE_US = 100000, /* while bytes move or are outstanding */
+    TUNNEL_TICK_IDLE_US = 2500000,  /* while no session lives */
+    TUNNEL_BATCH_US = 5000,         /* of the link's rate */
+};
+
+struct slot {
+    struct tunnel *tunnel;
+    unsigned number;
+    struct lane *lane;    /* UP, ours or accepted */
+    struct lane *dialled; /* under way */
+    struct event redial;
+    uint64_t backoff_us, up_since_us;
+    unsigned mss_step;
+    bool stalled, owes_ping, owes_pong;
+    uint64_t pong_token, ping_sent_us;
+    /* the last tick's reading */
+    uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
+    uint64_t pacing; /* what the socket has */
+    uint64_t notsent;
+};
+
+struct tunnel {
+    struct loop *loop;
+    const struct tunnel_world *world;
+    const struct config_peer *peer;
+    const struct tunnel_events *events;
+    void *owner;
+    struct slot slots[CONFIG_LANES_MAX];
+    struct task kick, reap;
+    struct event tick;
+    bool tick_active;
+    uint64_t tick_us; /* when it ran last */
+    struct lane *dead[2 * CONFIG_LANES_MAX];
+    unsigned dead_count, up_count;
+    struct linkrate rate;
+    uint64_t learned_told;
+    bool starved; /* since the last tick some lane had room and nothing to send */
+    uint64_t retired_in_bytes, retired_out_bytes;
+    uint8_t peer_instance[GREETING_INSTANCE_BYTES];
+    bool knows_peer, is_lower, knows_pin;
+    uint64_t opening_credit;
+    char reason[160];
+};
+
+/* Lanes that may be given data. */
+static inline bool slot_usable(const struct slot *s)
+{
+    return s->lane != NULL && !s->stalled;
+}
+
+/* tunnel.c: the lane of a slot is gone, by itself or by us. */
+void tunnel_lose(struct slot *s, int err);
+
+/* tunnel_watch.c */
+void tunnel_want_tick(struct tunnel *t, uint64_t us);
+void tunnel_on_tick(evutil_socket_t fd, short what, void *arg);
+void tunnel_set_notsent(struct tunnel *t, struct slot *s);
+void tunnel_set_pacing(struct slot *s, uint64_t bytes_per_s);
+
+#endif

@@ -1,0 +1,215 @@
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+#include "tunnel_internal.h"
+
+/* The tick looks at the kernel's view of every lane (TCP_INFO): it paces, learns the rate, finds lanes that make no
+ * progress while another does, and pings lanes that are silent. */
+
+enum {
+    TICK_BUSY_US = 500000,
+    PING_BUSY_US = 1500000,
+    PING_IDLE_US = 5 * 1000000,
+    DEAD_BUSY_US = 5 * 1000000,
+    DEAD_IDLE_US = 15 * 1000000,
+    STALL_MIN_US = 1000000,
+    NOTSENT_MIN_BYTES = 32 * 1024,
+    NOTSENT_MAX_BYTES = 256 * 1024,
+};
+
+void tunnel_set_notsent(struct tunnel *t, struct slot *s)
+{
+    uint64_t bytes = linkrate_bytes_in(&t->rate, 2 * TUNNEL_BATCH_US);
+    if (bytes < NOTSENT_MIN_BYTES)
+        bytes = NOTSENT_MIN_BYTES;
+    if (bytes > NOTSENT_MAX_BYTES)
+        bytes = NOTSENT_MAX_BYTES;
+    if (bytes == s->notsent)
+        return;
+    s->notsent = bytes;
+    int lowat = (int)bytes;
+    setsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+}
+
+void tunnel_set_pacing(struct slot *s, uint64_t bytes_per_s)
+{
+    uint64_t was = s->pacing;
+    if (bytes_per_s == was || (was != UINT64_MAX && bytes_per_s < was + was / 50 && bytes_per_s + was / 50 > was))
+        return;
+    s->pacing = bytes_per_s;
+    setsockopt(lane_fd(s->lane), SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s, sizeof(bytes_per_s));
+}
+
+void tunnel_want_tick(struct tunnel *t, uint64_t us)
+{
+    struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+    event_add(&t->tick, &tv);
+}
+
+/* Read the kernel's view of a lane; adds to the sample. True when bytes are on the way. */
+static bool look(struct slot *s, struct linkrate_sample *sample)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
+        return false;
+    bool outstanding = info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0;
+    if (info.tcpi_bytes_acked > s->acked || !outstanding) {
+        s->progress_us = sample->now_us;
+        if (s->stalled && info.tcpi_bytes_acked > s->acked)
+            s->stalled = false;
+    }
+    sample->acked_bytes += info.tcpi_bytes_acked - s->acked;
+    sample->retransmitted_bytes += info.tcpi_bytes_retrans - s->retransmitted;
+    if (info.tcpi_min_rtt > 0 && info.tcpi_min_rtt != UINT32_MAX &&
+        (sample->rtt_us == 0 || info.tcpi_min_rtt < sample->rtt_us))
+        sample->rtt_us = info.tcpi_min_rtt;
+    if (info.tcpi_bytes_acked > 100000 && info.tcpi_snd_mss > sample->mss)
+        sample->mss = info.tcpi_snd_mss;
+    s->acked = info.tcpi_bytes_acked;
+    s->retransmitted = info.tcpi_bytes_retrans;
+    s->srtt_us = info.tcpi_rtt;
+    return outstanding;
+}
+
+static void find_stalled(struct tunnel *t, uint64_t now)
+{
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        uint64_t limit = 3 * s->srtt_us > STALL_MIN_US ? 3 * s->srtt_us : STALL_MIN_US;
+        if (s->lane == NULL || s->stalled || now - s->progress_us <= limit)
+            continue;
+        for (unsigned j = 0; j < CONFIG_LANES_MAX; j++) {
+            struct slot *other = &t->slots[j];
+            if (j == i || !slot_usable(other) || now - other->progress_us > limit / 2)
+                continue;
+            log_info("peer %s: lane %u makes no progress, lane %u takes over", t->peer->name, i, j);
+            s->stalled = true;
+            t->events->lane_lost(t->owner, i);
+            tunnel_kick(t);
+            break;
+        }
+    }
+}
+
+/* Ping a silent lane, give up a dead one. True when the lane is gone. */
+static bool check_silence(struct slot *s, uint64_t now, bool busy)
+{
+    uint64_t silent = now - lane_counters(s->lane)->last_in_us;
+    if (silent > (busy ? DEAD_BUSY_US : DEAD_IDLE_US) && s->ping_sent_us > lane_counters(s->lane)->last_in_us) {
+        lane_close(s->lane);
+        tunnel_lose(s, -ETIMEDOUT);
+        return true;
+    }
+    uint64_t ping_after = busy ? PING_BUSY_US : PING_IDLE_US;
+    if (silent > ping_after && now - s->ping_sent_us > ping_after) {
+        s->owes_ping = true;
+        s->ping_sent_us = now;
+        tunnel_kick(s->tunnel);
+    }
+    return false;
+}
+
+static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_us)
+{
+    uint64_t express = elapsed_us > 0 ? out_delta[0] * 1000000 / elapsed_us : 0;
+    unsigned sending = 0;
+    for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
+        sending += t->slots[i].lane != NULL && out_delta[i] > 0;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        if (s->lane == NULL)
+            continue;
+        uint64_t rate = linkrate_pacing(&t->rate, i == 0 ? 0 : express);
+        if (i > 0 && sending > 1 && rate != UINT64_MAX)
+            rate /= sending;
+        tunnel_set_pacing(s, rate);
+        tunnel_set_notsent(t, s);
+    }
+}
+
+static void tell_learned(struct tunnel *t)
+{
+    uint64_t was = t->learned_told, is = t->rate.best;
+    if (is <= was + was / 20)
+        return;
+    t->learned_told = is;
+    t->world->learned(t->world->owner, t->peer->name, is, t->rate.rtt_us);
+}
+
+void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct tunnel *t = arg;
+    (void)fd;
+    (void)what;
+    struct linkrate_sample sample = {.now_us = clock_now_us(), .limited_by_us = t->starved};
+    uint64_t out_delta[CONFIG_LANES_MAX] = {0};
+    bool outstanding = false, moved = false, busy = t->events->busy(t->owner);
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        struct slot *s = &t->slots[i];
+        if (s->lane == NULL || check_silence(s, sample.now_us, busy))
+            continue;
+        outstanding = look(s, &sample) || outstanding;
+        uint64_t out = lane_counters(s->lane)->out_bytes;
+        out_delta[i] = out - s->out_bytes;
+        s->out_bytes = out;
+        moved = moved || out_delta[i] > 0;
+    }
+    t->starved = false;
+    if (linkrate_update(&t->rate, &sample))
+        tell_learned(t);
+    pace(t, out_delta, sample.now_us - t->tick_us);
+    t->tick_us = sample.now_us;
+    if (outstanding)
+        find_stalled(t, sample.now_us);
+    t->tick_active = outstanding || moved;
+    tunnel_want_tick(t, t->tick_active ? TUNNEL_TICK_ACTIVE_US : busy ? TICK_BUSY_US : TUNNEL_TICK_IDLE_US);
+}
+
+/* ---- reports ---- */
+
+bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lane_report *out)
+{
+    if (slot >= CONFIG_LANES_MAX)
+        return false;
+    const struct slot *s = &t->slots[slot];
+    const struct lane *l = s->lane != NULL ? s->lane : s->dialled;
+    memset(out, 0, sizeof(*out));
+    out->slot = slot;
+    out->role = slot == 0 ? TUNNEL_ROLE_EXPRESS : TUNNEL_ROLE_BULK;
+    out->state = l == NULL ? NULL : s->stalled ? "stalled" : lane_state_text(lane_state(l));
+    if (l == NULL)
+        return true;
+    out->remote = *lane_remote(l);
+    out->in_bytes = lane_counters(l)->in_bytes;
+    out->out_bytes = lane_counters(l)->out_bytes;
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    if (getsockopt(lane_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) == 0) {
+        out->rtt_us = info.tcpi_rtt;
+        out->cwnd_bytes = (uint64_t)info.tcpi_snd_cwnd * info.tcpi_snd_mss;
+        out->pacing_bytes_per_s = info.tcpi_pacing_rate;
+        out->delivery_bytes_per_s = info.tcpi_delivery_rate;
+        out->retransmits = info.tcpi_total_retrans;
+    }
+    return true;
+}
+
+void tunnel_wire_bytes(const struct tunnel *t, uint64_t *in, uint64_t *out)
+{
+    *in = t->retired_in_bytes;
+    *out = t->retired_out_bytes;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        const struct lane *l = t->slots[i].lane;
+        if (l == NULL)
+            continue;
+        *in += lane_counters(l)->in_bytes;
+        *out += lane_counters(l)->out_bytes;
+    }
+}
