@@ -25,7 +25,7 @@ struct mux_memory {
 /* What the node lends to its muxes; outlives them. Callbacks may come from any home loop. */
 struct mux_world {
     struct mux_memory *memory;
-    uint64_t connect_timeout_us;
+    _Atomic uint64_t connect_timeout_us;
     void *owner;
     /* A worker for a new session's leg, the home where it is not too loaded; one count of its live is reserved. */
     struct leg_host *(*place)(void *owner, struct leg_host *home);
@@ -33,6 +33,10 @@ struct mux_world {
      * *source filled in), else the reason to refuse. */
     enum frame_rst_reason (*admit)(void *owner, struct leg_host *home, const struct config *config, size_t peer, const struct frame *open,
                                    int *class_index, enum config_source *source);
+    /* The class of a session whose client's first bytes are of that protocol (a bit of enum config_proto), as an index of config's
+     * classes. Asked only where a class has `proto`. */
+    int (*classify)(void *owner, struct leg_host *home, const struct config *config, size_t peer,
+                    const struct endpoint *client, const struct endpoint *server, uint8_t dscp, uint32_t proto);
     /* The far side could not reach this destination. */
     void (*refused)(void *owner, const struct endpoint *server, enum frame_rst_reason reason);
     /* The tunnel came up or went down. */

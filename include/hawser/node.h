@@ -105,7 +105,8 @@ struct node {
     void (*ended)(struct node *n);
 
     _Atomic uint64_t sessions;
-    uint64_t sessions_max, descriptors_max;
+    _Atomic uint64_t sessions_max;
+    uint64_t descriptors_max;
     int intercept_fd[2], tunnel_fd; /* main; -1: closed */
     struct event intercept_event[2], tunnel_event;
     bool wants_intercept, accepting;

@@ -104,6 +104,7 @@ struct mux {
     struct session_list sessions, owing, late;
     struct mux_class *classes; /* config's classes, then the default one */
     size_t class_count;
+    bool looks_at_protocol; /* a class has `proto` */
     double virtual_now;
     uint64_t next_id;          /* counter of our own sessions, without the side bit */
     struct closed_ids closed;
@@ -149,6 +150,8 @@ void session_reset(struct session *s, enum frame_rst_reason reason);
 void session_take_rst(struct session *s, const struct frame *f);
 /* Without a word to the peer: its side is gone. */
 void session_drop(struct session *s, enum frame_rst_reason reason);
+/* The client's first bytes: a class with `proto` may fit better now. */
+void session_recognise(struct session *s, const uint8_t *bytes, size_t len);
 /* Over? Then leave the map, and free when the leg has ended. The session may be gone afterwards. */
 void session_check_over(struct session *s);
 void session_want(struct session *s, uint32_t wants);

@@ -150,6 +150,15 @@ static struct mux_class *classes_new(const struct config *config)
     return classes;
 }
 
+static bool any_protocol(const struct config *config)
+{
+    for (size_t i = 0; i < config->class_count; i++) {
+        if (config->classes[i].proto_mask != 0)
+            return true;
+    }
+    return false;
+}
+
 static void classes_free(struct mux_class *classes, size_t count)
 {
     for (size_t i = 0; classes != NULL && i < count; i++) {
@@ -186,6 +195,7 @@ void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
     m->classes = classes;
     m->class_count = config->class_count + 1;
     m->virtual_now = 0;
+    m->looks_at_protocol = any_protocol(config);
     struct config *old = m->config;
     m->config = config_ref(config);
     m->peer_index = peer;
@@ -213,6 +223,7 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     m->home = home;
     m->world = world;
     m->config = config_ref(config);
+    m->looks_at_protocol = any_protocol(config);
     m->peer_index = peer;
     m->peer = &config->peers[peer];
     m->by_id.salt = clock_now_us();

@@ -78,6 +78,8 @@ static void end_if_final(struct session *s)
 /* Bytes in order for the host. */
 static void deliver(struct session *s, struct slice slice)
 {
+    if (!s->near && s->received == 0)
+        session_recognise(s, slice_bytes(&slice), slice.len);
     s->received += slice.len;
     s->mux->totals.out_bytes += slice.len;
     if (s->leg != NULL)

@@ -6,6 +6,7 @@
 
 #include "hawser/clock.h"
 #include "hawser/log.h"
+#include "hawser/probe.h"
 
 /* ---- states ---- */
 
@@ -260,6 +261,23 @@ void session_reset(struct session *s, enum frame_rst_reason reason)
     session_check_over(s);
 }
 
+void session_recognise(struct session *s, const uint8_t *bytes, size_t len)
+{
+    struct mux *m = s->mux;
+    if (!m->looks_at_protocol)
+        return;
+    uint32_t proto = probe_protocol(bytes, len);
+    if (proto == 0)
+        proto = CONFIG_PROTO_OTHER; /* too few bytes in the first segment: no protocol that we know begins so */
+    int class_index = m->world->classify(m->world->owner, m->home, m->config, m->peer_index, &s->client, &s->server, s->dscp,
+                                         proto);
+    if (class_index == s->class_index)
+        return;
+    transmit_forget(s);
+    s->class_index = class_index;
+    transmit_schedule(s);
+}
+
 void session_drop(struct session *s, enum frame_rst_reason reason)
 {
     if (!s->retired) {
@@ -354,6 +372,8 @@ static void leg_data(void *owner, struct slice slice)
         session_reset(s, FRAME_RST_OVERLOAD);
         return;
     }
+    if (s->near && s->read == 0)
+        session_recognise(s, slice_bytes(&slice), slice.len);
     s->read += slice.len;
     s->mux->totals.in_bytes += slice.len;
     transmit_schedule(s);

@@ -151,7 +151,7 @@ static json_t *status_json(struct node *n)
         up += n->by_index[i] != NULL && n->by_index[i]->up;
     return json_pack("{s:s, s:s, s:f, s:o, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "version", HAWSER_VERSION, "node",
                      n->name, "uptime_s", (double)(clock_now_us() - n->started_us) / 1e6, "workers", workers, "sessions",
-                     (json_int_t)atomic_load(&n->sessions), "sessions_max", (json_int_t)n->sessions_max, "memory_bytes",
+                     (json_int_t)atomic_load(&n->sessions), "sessions_max", (json_int_t)atomic_load(&n->sessions_max), "memory_bytes",
                      (json_int_t)chunk_bytes_total(), "memory_cap_bytes", (json_int_t)n->landscape->config->memory_bytes,
                      "accepting", (int)(n->accepting || !n->wants_intercept), "peers_up", (json_int_t)up, "peers_total",
                      (json_int_t)n->by_index_count);

@@ -86,8 +86,7 @@ const struct config_option config_options[] = {
      .fallback = "auto",
      .syntax = "auto | N | MIN-MAX",
      .help = "Worker threads. MIN of them are permanent, those up to MAX come and go with the load. auto is "
-             "1 to the "
-             "number of CPUs that hawserd may use."},
+             "one for each CPU that hawserd may use."},
     {.section = CONFIG_SECTION_NODE,
      .key = "memory",
      .type = CONFIG_TYPE_MEMORY,

@@ -253,7 +253,7 @@ static int parse_workers(const struct value *v)
 {
     struct config *c = v->base;
     char first[NUMBER_TEXT_MAX];
-    uint64_t min = 1, max = usable_cpus();
+    uint64_t min = usable_cpus(), max = min; /* auto: all can be homes */
     const char *dash = strchr(v->text, '-');
     size_t len = dash != NULL ? (size_t)(dash - v->text) : strlen(v->text);
     int err = 0;

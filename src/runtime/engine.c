@@ -25,6 +25,19 @@ enum {
 
 /* ---- set-up ---- */
 
+static void limit_sessions(struct node *n, const struct config *c)
+{
+    uint64_t most = c->sessions_max;
+    if (most > n->descriptors_max)
+        most = n->descriptors_max;
+    if (most > n->memory.floor.cap / (2 * n->memory.session_floor_bytes))
+        most = n->memory.floor.cap / (2 * n->memory.session_floor_bytes);
+    atomic_store(&n->sessions_max, most);
+    if (most < c->sessions_max)
+        log_warn("at most %llu sessions instead of %u: raise [node] memory or the limit of open files",
+                 (unsigned long long)most, c->sessions_max);
+}
+
 static void divide_memory(struct node *n, const struct config *c)
 {
     uint64_t half = c->memory_bytes / 2, opening = half / 4 / (c->peer_count > 0 ? c->peer_count : 1);
@@ -41,18 +54,14 @@ static void divide_memory(struct node *n, const struct config *c)
     getrlimit(RLIMIT_NOFILE, &files);
     uint64_t spare = DESCRIPTORS_SPARE + c->peer_count * CONFIG_LANES_MAX;
     n->descriptors_max = files.rlim_cur > spare ? files.rlim_cur - spare : 1;
-    n->sessions_max = c->sessions_max < n->descriptors_max ? c->sessions_max : n->descriptors_max;
-    uint64_t floor = half / 2 / n->sessions_max;
+    uint64_t most = c->sessions_max < n->descriptors_max ? c->sessions_max : n->descriptors_max;
+    uint64_t floor = half / 2 / most;
     if (floor > SESSION_FLOOR_MAX_BYTES)
         floor = SESSION_FLOOR_MAX_BYTES;
     if (floor < SESSION_FLOOR_MIN_BYTES)
         floor = SESSION_FLOOR_MIN_BYTES;
     n->memory.session_floor_bytes = floor;
-    if (n->sessions_max > half / (2 * floor))
-        n->sessions_max = half / (2 * floor);
-    if (n->sessions_max < c->sessions_max)
-        log_warn("at most %llu sessions instead of %u: raise [node] memory or the limit of open files",
-                 (unsigned long long)n->sessions_max, c->sessions_max);
+    limit_sessions(n, c);
 }
 
 static int set_up_identity(struct node *n, const struct keeper_engine_start *start)
@@ -110,11 +119,28 @@ void engine_free(struct node *n)
     free(n);
 }
 
+/* What the file may say already and this version does not do yet: said, so that nobody relies on it. */
+static void tell_unbuilt(const struct config *c)
+{
+    for (size_t i = 0; i < c->class_count; i++) {
+        if (c->classes[i].limit.bits_per_s != 0 || c->classes[i].limit.permille != 0)
+            log_warn("[class %s] limit: this version does not limit classes yet; weight works", c->classes[i].name);
+    }
+    if (c->http.addr.family != AF_UNSPEC)
+        log_warn("[admin] http: this version has no dashboard yet; use hawserctl, and `hawserctl metrics`");
+    bool serves = c->interface_count > 0;
+    for (size_t i = 0; i < c->peer_count; i++)
+        serves = serves || c->peers[i].serve_set;
+    if (!serves)
+        log_warn("neither [intercept] interface nor a peer's serve is set: peers can open nothing here");
+}
+
 int engine_start(struct node **out, const struct keeper_engine_start *start)
 {
     mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES); /* buffers come and go: keep their pages */
     mallopt(M_MMAP_THRESHOLD, HEAP_MMAP_BYTES);
     log_set_level((enum log_level)start->config->log_level);
+    tell_unbuilt(start->config);
     struct node *n = calloc(1, sizeof(*n));
     if (n == NULL)
         return -ENOMEM;
@@ -172,6 +198,9 @@ static void apply(struct node *n, struct config *config)
     int err = landscape_new(&l, config);
     if (err == 0) {
         landscape_set(n, l);
+        log_set_level((enum log_level)config->log_level);
+        n->mux_world.connect_timeout_us = config->connect_timeout_us;
+        limit_sessions(n, config);
         err = peers_apply(n);
     }
     if (err < 0)
@@ -255,7 +284,7 @@ int engine_serve(struct node *n)
         event_add(&n->keeper_event, NULL);
         keeper_tell_ready(n->keeper);
         log_info("%s is ready: %zu peers, %zu workers, at most %llu sessions", n->name, n->by_index_count, n->workers_min,
-                 (unsigned long long)n->sessions_max);
+                 (unsigned long long)atomic_load(&n->sessions_max));
     }
     loop_run(n->loop);
     int code = n->exit_code;

@@ -408,9 +408,9 @@ static bool over(uint64_t used, uint64_t cap, unsigned percent)
 static enum bypass_reason tight_budget(struct node *n, unsigned percent, char *figures, size_t size)
 {
     uint64_t sessions = atomic_load(&n->sessions);
-    if (over(sessions, n->sessions_max, percent)) {
+    if (over(sessions, atomic_load(&n->sessions_max), percent)) {
         snprintf(figures, size, "%llu sessions of %llu", (unsigned long long)sessions,
-                 (unsigned long long)n->sessions_max);
+                 (unsigned long long)atomic_load(&n->sessions_max));
         return BYPASS_SESSIONS;
     }
     uint64_t used = chunk_bytes_total(), cap = n->landscape->config->memory_bytes;

@@ -226,6 +226,19 @@ static enum frame_rst_reason lend_admit(void *owner, struct leg_host *home, cons
     return FRAME_RST_OTHER;
 }
 
+static int lend_classify(void *owner, struct leg_host *home, const struct config *config, size_t peer,
+                         const struct endpoint *client, const struct endpoint *server, uint8_t dscp, uint32_t proto)
+{
+    const struct landscape *l = ((struct worker *)(void *)home)->landscape;
+    size_t index = index_of_name(l->config, peer, config->peers[peer].name);
+    (void)owner;
+    struct rules_flow flow = {.client = *client, .server = *server, .dscp = dscp, .iface = NULL, .proto = proto,
+                              .peer = index == SIZE_MAX ? RULES_NONE : (int)index};
+    int found = rules_class_for(l->rules, &flow);
+    const char *name = found >= 0 ? l->config->classes[found].name : "";
+    return class_named(config, name, strlen(name));
+}
+
 struct refusal {
     struct endpoint server;
     enum frame_rst_reason reason;
@@ -306,7 +319,7 @@ static void lend_session_ended(void *owner)
 static bool lend_session_starts(void *owner)
 {
     struct node *n = owner;
-    if (atomic_fetch_add(&n->sessions, 1) < n->sessions_max)
+    if (atomic_fetch_add(&n->sessions, 1) < atomic_load(&n->sessions_max))
         return true;
     atomic_fetch_sub(&n->sessions, 1);
     return false;
@@ -322,6 +335,7 @@ void peers_lend_worlds(struct node *n)
     n->mux_world.owner = n;
     n->mux_world.place = lend_place;
     n->mux_world.admit = lend_admit;
+    n->mux_world.classify = lend_classify;
     n->mux_world.refused = lend_refused;
     n->mux_world.state = lend_state;
     n->mux_world.session_ended = lend_session_ended;
