@@ -31,6 +31,7 @@ struct landscape {
     struct config *config;
     struct rules *rules;
     struct prefix local[NODE_LOCAL_MAX]; /* networks of the [intercept] interfaces */
+    uint8_t local_interface[NODE_LOCAL_MAX]; /* index in config->interfaces */
     size_t local_count;
     size_t forbidden_count;
     struct addr forbidden[]; /* our own and the peers' addresses */
@@ -161,6 +162,9 @@ int landscape_new(struct landscape **out, struct config *config);
 struct landscape *landscape_ref(struct landscape *l);
 void landscape_unref(struct landscape *l);
 bool landscape_same_addresses(const struct landscape *a, const struct landscape *b);
+/* The [intercept] interface behind which the client is, NULL when that cannot be told: the only one there is, or the one whose
+ * network holds the client (a socket does not tell where its SYN came in). */
+const char *landscape_interface_of(const struct landscape *l, const struct addr *client);
 /* Hand it to the node and every worker. Takes the reference over. Main. */
 void landscape_set(struct node *n, struct landscape *l);
 

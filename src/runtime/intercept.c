@@ -169,7 +169,8 @@ static void route_caught(struct node *n, const struct caught *c)
     }
     int index = rules_peer_for(l->rules, &c->server.addr);
     struct node_peer *peer = index >= 0 ? peers_by_index(n, (size_t)index) : NULL;
-    struct rules_flow flow = {.client = c->client, .server = c->server, .dscp = c->dscp, .peer = index};
+    struct rules_flow flow = {.client = c->client, .server = c->server, .dscp = c->dscp, .peer = index,
+                              .iface = landscape_interface_of(l, &c->client.addr)};
     int class_index = rules_class_for(l->rules, &flow);
     enum config_action action =
         class_index >= 0 ? l->config->classes[class_index].action : CONFIG_ACTION_ACCELERATE;

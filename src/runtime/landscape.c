@@ -14,8 +14,8 @@ static size_t add_local(struct landscape *l, const struct config *config)
         if (n < 0)
             log_warn("interface %s: %s; its networks are not among those that peers may reach", config->interfaces[i],
                      err_text(n));
-        else
-            count += (size_t)n < NODE_LOCAL_MAX - count ? (size_t)n : NODE_LOCAL_MAX - count;
+        for (int k = 0; k < n && count < NODE_LOCAL_MAX; k++)
+            l->local_interface[count++] = (uint8_t)i;
     }
     return count;
 }
@@ -48,6 +48,21 @@ int landscape_new(struct landscape **out, struct config *config)
     }
     *out = l;
     return 0;
+}
+
+const char *landscape_interface_of(const struct landscape *l, const struct addr *client)
+{
+    if (l->config->interface_count == 1)
+        return l->config->interfaces[0];
+    const char *best = NULL;
+    int best_bits = -1;
+    for (size_t i = 0; i < l->local_count; i++) {
+        if (l->local[i].len_bits <= best_bits || !prefix_contains(&l->local[i], client))
+            continue;
+        best = l->config->interfaces[l->local_interface[i]];
+        best_bits = l->local[i].len_bits;
+    }
+    return best;
 }
 
 struct landscape *landscape_ref(struct landscape *l)
