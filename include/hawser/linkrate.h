@@ -17,6 +17,7 @@ struct linkrate {
     uint64_t target;         /* what is believed now; 0: unpaced */
     uint64_t best;           /* best delivery of payload seen lately, bits a second */
     uint64_t rtt_us;         /* smallest round trip seen; 0: unknown */
+    uint64_t learned_rtt_us; /* believed until one is seen */
     uint32_t mss;            /* payload bytes of a full segment */
     uint32_t overhead;       /* header bytes of one: IP, TCP and its timestamps */
     uint64_t window_start_us;
@@ -25,7 +26,8 @@ struct linkrate {
     uint64_t raised_us;
 };
 
-void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, bool ipv6);
+/* learned_rtt_us goes with learned; 0: unknown. */
+void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, uint64_t learned_rtt_us, bool ipv6);
 void linkrate_configure(struct linkrate *r, uint64_t configured);
 
 /* One look at the lanes' sockets, all lanes added up, since the last look. */

@@ -49,7 +49,7 @@ struct mux_world {
 
 /* config is referenced; peer is the index in it. 0 or -errno. */
 int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *world, const struct tunnel_world *tunnel_world,
-            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s);
+            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us);
 /* Resets all sessions and closes the lanes. Legs on other loops go on for the mails it takes them to end: `gone` is called on the home
  * when everything is freed. */
 void mux_end(struct mux *m, void (*gone)(void *arg), void *arg);

@@ -181,6 +181,7 @@ void intercept_refused(struct node *n, const struct endpoint *server);
 void links_load(struct node *n);
 void links_save(struct node *n);
 void links_learn(struct node *n, const char *peer, uint64_t rate_bits_per_s, uint64_t rtt_us);
-uint64_t links_rate(const struct node *n, const char *peer);
+/* What is remembered of a peer's link, NULL when nothing is. */
+const struct link_memory *links_find(const struct node *n, const char *peer);
 
 #endif

@@ -58,7 +58,7 @@ struct session {
     uint8_t turn_lane;      /* which heap */
     double last_key;        /* log2 of the bytes sent lately, see transmit.c */
     int last_slot;          /* lane of the last DATA, -1 none */
-    uint32_t slots_used;    /* bit n: unacknowledged bytes may be on lane n */
+    uint64_t slot_end[CONFIG_LANES_MAX]; /* end of the last bytes sent on each lane: past acked, they may be lost with it */
 
     /* in */
     uint64_t received, consumed, final; /* final: UINT64_MAX until the FIN is in */
@@ -160,8 +160,8 @@ void session_grow_window(struct session *s, uint64_t wanted);
 uint64_t session_memory_left(const struct mux *m);
 /* Let the host be read as far as memory and the queue allow. */
 void session_update_allowed(struct session *s);
-/* Send again what may not have arrived. */
-void session_rewind(struct session *s);
+/* A lane is lost: send again what may not have arrived over it. */
+void session_lane_lost(struct session *s, unsigned slot);
 const char *session_state_text(const struct session *s);
 
 /* transmit.c */

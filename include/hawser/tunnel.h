@@ -55,7 +55,7 @@ struct tunnel_events {
 
 /* peer is borrowed and must outlive the tunnel or its next tunnel_reconfigure. 0 or -errno. Starts to dial at once where the peer has an address. */
 int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world, const struct config_peer *peer,
-               uint64_t learned_rate_bits_per_s, const struct tunnel_events *events, void *owner);
+               uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us, const struct tunnel_events *events, void *owner);
 /* Closes the lanes; no event follows. */
 void tunnel_free(struct tunnel *t);
 /* Other values for the same peer (reload). */

@@ -49,17 +49,9 @@ static void each(struct mux *m, void (*visit)(struct session *s, unsigned arg), 
     }
 }
 
-static void rewind_one(struct session *s, unsigned slot)
-{
-    bool unconfirmed = s->wants != 0 || !s->confirmed || s->out >= HALF_ENDING || s->in >= HALF_ENDING;
-    bool silent_loss = s->slots_used & (1u << slot);
-    if (silent_loss || unconfirmed || slot == 0)
-        session_rewind(s);
-}
-
 static void lane_lost(void *owner, unsigned slot)
 {
-    each(owner, rewind_one, slot);
+    each(owner, session_lane_lost, slot);
 }
 
 static void drop_one(struct session *s, unsigned reason)
@@ -209,7 +201,7 @@ void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
 /* ---- life ---- */
 
 int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *world, const struct tunnel_world *tunnel_world,
-            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s)
+            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us)
 {
     struct mux *m = calloc(1, sizeof(*m));
     if (m == NULL)
@@ -233,7 +225,7 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     TAILQ_INIT(&m->late);
     event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
     event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
-    int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s, &tunnel_events, m);
+    int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s, learned_rtt_us, &tunnel_events, m);
     if (err < 0) {
         classes_free(m->classes, m->class_count);
         config_unref(m->config);

@@ -30,6 +30,8 @@ static int take_open(struct mux *m, const struct frame *f)
         mux_answer_rst(m, f->session, FRAME_RST_UNKNOWN);
         return 0;
     }
+    if (m->ending)
+        return 0;
     int class_index = RULES_NONE;
     enum config_source source = CONFIG_SOURCE_CLIENT;
     enum frame_rst_reason reason =
@@ -300,8 +302,6 @@ static void take_ack(struct session *s, uint64_t offset)
     s->confirmed = true;
     if (upto > s->acked)
         drop_acked(s, upto);
-    if (s->acked == s->sent)
-        s->slots_used = 0;
     if (with_fin) {
         session_set_out(s, HALF_DONE);
         s->wants &= ~(uint32_t)WANT_FIN;

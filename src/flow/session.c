@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "hawser/clock.h"
 #include "hawser/log.h"
@@ -327,26 +328,28 @@ void session_take_rst(struct session *s, const struct frame *f)
     session_check_over(s);
 }
 
-void session_rewind(struct session *s)
+void session_lane_lost(struct session *s, unsigned slot)
 {
-    if (s->retired)
+    if (s->retired || s->id == 0)
         return;
+    bool bytes_lost = s->slot_end[slot] > s->acked;
     if (s->reset_after_final) {
-        reset_halves(s); /* the missing bytes will not come any more */
+        reset_halves(s); /* the missing bytes may not come any more */
         session_check_over(s);
         return;
     }
-    if (s->near && !s->confirmed && s->id != 0)
+    if (s->near && !s->confirmed)
         session_want(s, WANT_OPEN);
     if (is_reset(s)) {
         session_want(s, s->rst_heard ? 0 : WANT_RST);
         return;
     }
-    s->sent = s->acked < s->read ? s->acked : s->read;
-    s->cursor_slice = s->cursor_byte = 0;
-    s->slots_used = 0;
-    if (s->id != 0)
-        session_want(s, WANT_ACK | WANT_CREDIT);
+    session_want(s, WANT_ACK | WANT_CREDIT);
+    if (bytes_lost && s->out <= HALF_ENDING) {
+        s->sent = s->acked;
+        s->cursor_slice = s->cursor_byte = 0;
+        memset(s->slot_end, 0, sizeof(s->slot_end));
+    }
     if (s->out == HALF_ENDING && s->sent == s->read)
         session_want(s, WANT_FIN);
     transmit_schedule(s);

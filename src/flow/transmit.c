@@ -161,7 +161,7 @@ static void account(struct session *s, unsigned slot, uint32_t len)
     c->bytes += len;
     s->wire_bytes += len;
     s->last_slot = (int)slot;
-    s->slots_used |= 1u << slot;
+    s->slot_end[slot] = s->sent;
     uint64_t now = clock_now_us();
     s->last_key = key_after(s->last_key, now, len);
 }

@@ -14,11 +14,12 @@ enum {
     RAISE_PERMILLE = 50,
 };
 
-void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, bool ipv6)
+void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, uint64_t learned_rtt_us, bool ipv6)
 {
     memset(r, 0, sizeof(*r));
     r->configured = r->target = configured;
     r->learned = learned;
+    r->learned_rtt_us = learned_rtt_us;
     r->overhead = (ipv6 ? 40 : 20) + 20 + 12;
     r->mss = 1500 - r->overhead;
 }
@@ -110,14 +111,20 @@ uint64_t linkrate_pacing(const struct linkrate *r, uint64_t others_bytes_per_s)
     return others_bytes_per_s < all - least ? all - others_bytes_per_s : least;
 }
 
+static uint64_t round_trip_us(const struct linkrate *r)
+{
+    return r->rtt_us != 0 ? r->rtt_us : r->learned_rtt_us;
+}
+
 uint32_t linkrate_initial_window(const struct linkrate *r)
 {
     uint64_t rate = r->target != 0 ? r->target : r->learned / 2;
     if (rate == 0)
         return 0;
-    uint64_t rtt_us = ROUND_TRIP_GUESS_US;
-    if (r->rtt_us != 0)
-        rtt_us = r->rtt_us + r->rtt_us / 4;
+    uint64_t rtt_us = round_trip_us(r);
+    if (rtt_us == 0 && r->target == 0)
+        return 0; /* unpaced, a window for a guessed round trip would be a burst */
+    rtt_us = rtt_us != 0 ? rtt_us + rtt_us / 4 : ROUND_TRIP_GUESS_US;
     uint64_t segments = rate / 8 * rtt_us / 1000000 / (r->mss + r->overhead);
     if (segments < INITIAL_SEGMENTS_MIN)
         return INITIAL_SEGMENTS_MIN;
@@ -137,7 +144,7 @@ uint64_t linkrate_bdp_bytes(const struct linkrate *r)
     uint64_t rate = believed(r);
     if (rate == 0 || (r->configured == 0 && r->learned == 0))
         return BDP_UNKNOWN_BYTES;
-    uint64_t rtt_us = r->rtt_us != 0 ? r->rtt_us : ROUND_TRIP_GUESS_US;
+    uint64_t rtt_us = round_trip_us(r) != 0 ? round_trip_us(r) : ROUND_TRIP_GUESS_US;
     uint64_t bytes = rate / 8 * rtt_us / 1000000;
     return bytes > BDP_MIN_BYTES ? bytes : BDP_MIN_BYTES;
 }

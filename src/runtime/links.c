@@ -17,7 +17,7 @@ static bool links_path(const struct node *n, char path[static PATH_BYTES], const
     return folder != NULL && snprintf(path, PATH_BYTES, "%s/links%s", folder, suffix) < PATH_BYTES;
 }
 
-static struct link_memory *find(const struct node *n, const char *peer)
+const struct link_memory *links_find(const struct node *n, const char *peer)
 {
     for (size_t i = 0; i < n->link_count; i++) {
         if (strcmp(n->links[i].peer, peer) == 0)
@@ -28,10 +28,13 @@ static struct link_memory *find(const struct node *n, const char *peer)
 
 static struct link_memory *find_or_add(struct node *n, const char *peer)
 {
-    struct link_memory *m = find(n, peer);
-    if (m != NULL || n->link_count >= CONFIG_PEERS_MAX)
-        return m;
-    struct link_memory *links = realloc(n->links, (n->link_count + 1) * sizeof(*links));
+    for (size_t i = 0; i < n->link_count; i++) {
+        if (strcmp(n->links[i].peer, peer) == 0)
+            return &n->links[i];
+    }
+    if (n->link_count >= CONFIG_PEERS_MAX)
+        return NULL;
+    struct link_memory *m, *links = realloc(n->links, (n->link_count + 1) * sizeof(*links));
     if (links == NULL)
         return NULL;
     n->links = links;
@@ -93,10 +96,4 @@ void links_learn(struct node *n, const char *peer, uint64_t rate_bits_per_s, uin
     m->rate_bits_per_s = rate_bits_per_s;
     m->rtt_us = rtt_us;
     n->links_changed = true;
-}
-
-uint64_t links_rate(const struct node *n, const char *peer)
-{
-    const struct link_memory *m = find(n, peer);
-    return m != NULL ? m->rate_bits_per_s : 0;
 }

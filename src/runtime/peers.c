@@ -367,7 +367,7 @@ struct assignment {
     struct node_peer *peer;
     struct config *config;
     size_t index;
-    uint64_t learned;
+    struct link_memory learned; /* zero: nothing */
 };
 
 static void apply_on_home(struct worker *w, void *arg)
@@ -377,7 +377,8 @@ static void apply_on_home(struct worker *w, void *arg)
     if (a->peer->mux != NULL)
         mux_reconfigure(a->peer->mux, a->config, a->index);
     else
-        err = mux_new(&a->peer->mux, &w->host, &w->node->mux_world, &w->node->tunnel_world, a->config, a->index, a->learned);
+        err = mux_new(&a->peer->mux, &w->host, &w->node->mux_world, &w->node->tunnel_world, a->config, a->index,
+                      a->learned.rate_bits_per_s, a->learned.rtt_us);
     if (err < 0) {
         a->peer->mux = NULL;
         log_error("peer %s: cannot start its tunnel: %s", a->peer->name, err_text(err));
@@ -414,7 +415,9 @@ static struct node_peer *peer_new(struct node *n, const char *name)
 static void set_greeting_facts(struct node *n, struct node_peer *p, const struct config_peer *c)
 {
     struct linkrate rate;
-    linkrate_init(&rate, c->rate_bits_per_s, links_rate(n, c->name), c->address.addr.family == AF_INET6);
+    const struct link_memory *known = links_find(n, c->name);
+    linkrate_init(&rate, c->rate_bits_per_s, known != NULL ? known->rate_bits_per_s : 0, known != NULL ? known->rtt_us : 0,
+                  c->address.addr.family == AF_INET6);
     pthread_mutex_lock(&n->peers_lock);
     memcpy(p->pins, c->pins, sizeof(p->pins));
     p->pin_count = c->pin_count;
@@ -438,7 +441,10 @@ static int apply_one(struct node *n, size_t index)
     p->index = index;
     n->by_index[index] = p;
     set_greeting_facts(n, p, c);
-    *a = (struct assignment){.peer = p, .config = config_ref(config), .index = index, .learned = links_rate(n, c->name)};
+    *a = (struct assignment){.peer = p, .config = config_ref(config), .index = index};
+    const struct link_memory *known = links_find(n, c->name);
+    if (known != NULL)
+        a->learned = *known;
     return worker_call(p->home, apply_on_home, a);
 }
 

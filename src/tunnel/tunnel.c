@@ -93,7 +93,7 @@ static int send_block(struct slot *s, enum tunnel_role role)
     t->events->fill(t->owner, s->number, role, &out);
     uint32_t len = (uint32_t)(out.at - stage);
     if (len == 0) {
-        t->starved = true;
+        t->starved = t->starved || role != TUNNEL_ROLE_EXPRESS; /* bulk lanes are what measures the link */
         return 0;
     }
     int err = lane_commit(s->lane, len);
@@ -473,7 +473,7 @@ static const struct lane_events up_events = {
 /* ---- life ---- */
 
 int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world, const struct config_peer *peer,
-               uint64_t learned_rate_bits_per_s, const struct tunnel_events *events, void *owner)
+               uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us, const struct tunnel_events *events, void *owner)
 {
     struct tunnel *t = calloc(1, sizeof(*t));
     if (t == NULL)
@@ -485,7 +485,8 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     t->owner = owner;
     t->kick = (struct task){.run = run_kick, .owner = t};
     t->reap = (struct task){.run = run_reap, .owner = t};
-    linkrate_init(&t->rate, peer->rate_bits_per_s, learned_rate_bits_per_s, peer->address.addr.family == AF_INET6);
+    linkrate_init(&t->rate, peer->rate_bits_per_s, learned_rate_bits_per_s, learned_rtt_us,
+                  peer->address.addr.family == AF_INET6);
     event_assign(&t->tick, loop_base(loop), -1, EV_TIMEOUT, tunnel_on_tick, t);
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];
