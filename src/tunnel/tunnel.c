@@ -315,10 +315,26 @@ static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
     return false;
 }
 
+/* The first lane leads: the others are dialled when its handshake is done. The peer knows us by then, and has set the route
+ * that lets its side of them start at the link's rate. */
+static bool leader_is_known(const struct tunnel *t)
+{
+    const struct lane *leader = t->slots[0].dialled;
+    return t->up_count > 0 || (leader != NULL && lane_state(leader) == LANE_GREETING);
+}
+
+static void dial_followers(struct slot *leader)
+{
+    for (unsigned i = 1; leader->number == 0 && i < CONFIG_LANES_MAX; i++) {
+        event_del(&leader->tunnel->slots[i].redial);
+        dial(&leader->tunnel->slots[i]);
+    }
+}
+
 static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
 {
     struct slot *s = owner;
-    const struct tunnel *t = s->tunnel;
+    struct tunnel *t = s->tunnel;
     (void)l;
     if (!is_pinned(t->peer, pin))
         return -ERR_PIN;
@@ -328,6 +344,7 @@ static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static C
     ours->opening_credit_bytes = t->world->opening_credit_bytes;
     if (t->knows_peer)
         memcpy(ours->resume_instance, t->peer_instance, sizeof(ours->resume_instance));
+    dial_followers(s);
     return 0;
 }
 
@@ -402,8 +419,8 @@ static void dial(struct slot *s)
     struct tunnel *t = s->tunnel;
     if (s->lane != NULL || s->dialled != NULL || s->number >= t->peer->lanes)
         return;
-    if (s->number > 0 && t->up_count == 0) {
-        want_redial(s); /* the first lane leads */
+    if (s->number > 0 && !leader_is_known(t)) {
+        want_redial(s);
         return;
     }
     set_route(t, &t->peer->address.addr);
