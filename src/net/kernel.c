@@ -13,11 +13,11 @@
 static const char idle_path[] = "/proc/sys/net/ipv4/tcp_slow_start_after_idle";
 
 struct kernel {
-    struct config *config;          /* as it was at kernel_new: what needs a restart is taken from here */
+    struct config *config; /* as it was at kernel_new: what needs a restart is taken from here */
     struct kernel_netlink netlink;
-    struct kernel_nft *nft;         /* NULL: firewall = none */
+    struct kernel_nft *nft; /* NULL: firewall = none */
     bool ipv6;
-    bool idle_changed;              /* we set tcp_slow_start_after_idle from 1 to 0 */
+    bool idle_changed; /* we set tcp_slow_start_after_idle from 1 to 0 */
 };
 
 /* ---- sysctls ---- */
@@ -56,13 +56,15 @@ static void idle_restart_off(struct kernel *k)
         return;
     int err = now < 0 ? now : switch_write(idle_path, 0);
     if (err < 0) {
-        log_warn("cannot set net.ipv4.tcp_slow_start_after_idle to 0 (%s): lanes that were idle start slowly; set it with "
+        log_warn("cannot set net.ipv4.tcp_slow_start_after_idle to 0 (%s): lanes that were idle start "
+                 "slowly; set it with "
                  "sysctl(8)",
                  err_text(err));
         return;
     }
     k->idle_changed = true;
-    log_info("net.ipv4.tcp_slow_start_after_idle set from 1 to 0 while hawserd runs, so that idle lanes keep their window");
+    log_info("net.ipv4.tcp_slow_start_after_idle set from 1 to 0 while hawserd runs, so that idle lanes keep "
+             "their window");
 }
 
 static void idle_restart_back(struct kernel *k)
@@ -92,7 +94,8 @@ static void warn_of_settings(const struct kernel *k)
     if (switch_read("/proc/sys/net/ipv4/ip_forward") == 0)
         log_warn("net.ipv4.ip_forward is 0: IPv4 connections that are not caught go nowhere; set it to 1");
     if (k->ipv6 && switch_read("/proc/sys/net/ipv6/conf/all/forwarding") == 0)
-        log_warn("net.ipv6.conf.all.forwarding is 0: IPv6 connections that are not caught go nowhere; set it to 1");
+        log_warn("net.ipv6.conf.all.forwarding is 0: IPv6 connections that are not caught go nowhere; set it "
+                 "to 1");
 }
 
 /* ---- setting up ---- */
@@ -110,8 +113,9 @@ static int policy_up(struct kernel *k, char error[static KERNEL_ERROR_MAX])
     for (int i = 0, count = families(k, list); i < count; i++) {
         int err = kernel_policy_flush(&k->netlink, list[i]);
         if (err < 0)
-            return kernel_fail(error, err, "cannot remove rules and routes that an earlier hawserd left: %s%s",
-                               err_text(err), err == -EPERM ? "; hawserd needs CAP_NET_ADMIN: start it as root" : "");
+            return kernel_fail(
+                error, err, "cannot remove rules and routes that an earlier hawserd left: %s%s",
+                err_text(err), err == -EPERM ? "; hawserd needs CAP_NET_ADMIN: start it as root" : "");
         err = kernel_policy_lanes(&k->netlink, list[i], &k->config->lane_mark, error);
         if (err == 0 && k->nft != NULL)
             err = kernel_policy_catch(&k->netlink, list[i], &k->config->mark, error);
@@ -125,7 +129,8 @@ static int names_check(const struct config *c, char error[static KERNEL_ERROR_MA
 {
     for (size_t i = 0; i < c->interface_count; i++) {
         if (!kernel_ruleset_takes_name(c->interfaces[i]))
-            return kernel_fail(error, -EINVAL, "nft cannot name the interface '%s'; rename it, or set firewall = none",
+            return kernel_fail(error, -EINVAL,
+                               "nft cannot name the interface '%s'; rename it, or set firewall = none",
                                c->interfaces[i]);
     }
     return 0;
@@ -139,9 +144,10 @@ static int nft_look(struct kernel *k, char error[static KERNEL_ERROR_MAX])
         return err;
     err = kernel_nft_table_exists(k->nft, error);
     if (err > 0)
-        return kernel_fail(error, -EEXIST,
-                           "there is a table 'inet hawser' already: end the other hawserd, or run contrib/nft-down.sh if it "
-                           "comes from contrib/nft-up.sh");
+        return kernel_fail(
+            error, -EEXIST,
+            "there is a table 'inet hawser' already: end the other hawserd, or run contrib/nft-down.sh if it "
+            "comes from contrib/nft-up.sh");
     return err;
 }
 
@@ -209,7 +215,8 @@ int kernel_reconfigure(struct kernel *k, const struct config *c, char error[stat
 {
     if (k->nft == NULL)
         return 0;
-    /* The engine's listener, marks and interfaces stay what they were until a restart: so do the rules for them. */
+    /* The engine's listener, marks and interfaces stay what they were until a restart: so do the rules for
+     * them. */
     struct config mixed = *c;
     memcpy(mixed.interfaces, k->config->interfaces, sizeof(mixed.interfaces));
     mixed.interface_count = k->config->interface_count;
@@ -219,7 +226,8 @@ int kernel_reconfigure(struct kernel *k, const struct config *c, char error[stat
     return nft_load(k, &mixed, kernel_ruleset_again, error);
 }
 
-int kernel_set_peers(struct kernel *k, const struct config *c, const bool *up, char error[static KERNEL_ERROR_MAX])
+int kernel_set_peers(struct kernel *k, const struct config *c, const bool *up,
+                     char error[static KERNEL_ERROR_MAX])
 {
     if (k->nft == NULL)
         return 0;
@@ -244,7 +252,8 @@ int kernel_add_refused(struct kernel *k, const struct endpoint *server, uint32_t
              addr_format(&server->addr, host), (unsigned)server->port, (unsigned)timeout_s);
     int err = kernel_nft_run(k->nft, text, error);
     if (err == -ENFILE)
-        return kernel_fail(error, err, "%d refused servers are remembered already; this one waits until some time out",
+        return kernel_fail(error, err,
+                           "%d refused servers are remembered already; this one waits until some time out",
                            KERNEL_REFUSED_MAX);
     return err;
 }

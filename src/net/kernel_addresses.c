@@ -14,7 +14,8 @@ static int mask_bits(const struct sockaddr *mask, const struct addr *a)
     int bits = 0, width = a->family == AF_INET ? 32 : 128;
     if (mask == NULL)
         return width;
-    /* An IPv6 mask looks like no mapped address, so nothing is normalised away. Some systems leave its family out. */
+    /* An IPv6 mask looks like no mapped address, so nothing is normalised away. Some systems leave its family
+     * out. */
     struct sockaddr_storage copy = {0};
     memcpy(&copy, mask, a->family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
     copy.ss_family = a->family;

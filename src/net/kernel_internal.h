@@ -1,7 +1,8 @@
 /* kernel_internal.h - the parts of kernel.h's module, each in a file of its own (floor 3).
- * kernel_ranges.c: prefixes to disjoint ranges (pure). kernel_ruleset.c: a configuration to nft's text (pure).
- * kernel_nft.c: the one netfilter socket that owns the table. kernel_netlink.c: rtnetlink requests.
- * kernel_policy.c: policy rules and local routes. kernel_route.c: lane routes. Nobody outside src/net includes this. */
+ * kernel_ranges.c: prefixes to disjoint ranges (pure). kernel_ruleset.c: a configuration to nft's text
+ * (pure). kernel_nft.c: the one netfilter socket that owns the table. kernel_netlink.c: rtnetlink requests.
+ * kernel_policy.c: policy rules and local routes. kernel_route.c: lane routes. Nobody outside src/net
+ * includes this. */
 #ifndef HAWSER_NET_KERNEL_INTERNAL_H
 #define HAWSER_NET_KERNEL_INTERNAL_H
 
@@ -12,15 +13,16 @@
 #include "hawser/kernel.h"
 
 enum {
-    KERNEL_TABLE_CATCH = 100, /* local default routes: what carries `mark` is delivered to this host */
-    KERNEL_TABLE_LANES = 101, /* routes to peers with initial windows, for what carries `lane-mark` */
+    KERNEL_TABLE_CATCH = 100,  /* local default routes: what carries `mark` is delivered to this host */
+    KERNEL_TABLE_LANES = 101,  /* routes to peers with initial windows, for what carries `lane-mark` */
+    KERNEL_PRIORITY_SKIP = 99, /* packets and lookups of this host itself go past the next rule */
     KERNEL_PRIORITY_CATCH = 100,
     KERNEL_PRIORITY_LANES = 101,
-    /* In rules and routes that are ours, where static or kernel stand in others' (rtnetlink(7), rtm_protocol): what
-     * carries it may be removed, whoever put it there; nothing else is. */
+    /* In rules and routes that are ours, where static or kernel stand in others' (rtnetlink(7),
+     * rtm_protocol): what carries it may be removed, whoever put it there; nothing else is. */
     KERNEL_PROTOCOL = 104,
-    KERNEL_REFUSED_MAX = 8192,    /* endpoints a family */
-    KERNEL_CT_MARK = 0x10000,     /* bit of the conntrack mark: the SYN was caught */
+    KERNEL_REFUSED_MAX = 8192, /* endpoints a family */
+    KERNEL_CT_MARK = 0x10000,  /* bit of the conntrack mark: the SYN was caught */
 };
 
 /* ---- ranges ---- */
@@ -40,23 +42,23 @@ struct kernel_ranges {
     size_t count;
 };
 
-/* Cut prefixes, which may nest and repeat, into ascending ranges that do not overlap; each belongs to the owner of the
- * longest prefix that holds it. Sorts owned[]. 0 or -ENOMEM; kernel_ranges_end frees. */
+/* Cut prefixes, which may nest and repeat, into ascending ranges that do not overlap; each belongs to the
+ * owner of the longest prefix that holds it. Sorts owned[]. 0 or -ENOMEM; kernel_ranges_end frees. */
 int kernel_ranges_build(struct kernel_ranges *out, struct kernel_owned *owned, size_t count);
 /* The networks of all peers; an owner is a peer's index. */
 int kernel_ranges_of_peers(struct kernel_ranges *out, const struct config *c);
 /* One list; the owner is 0. */
 int kernel_ranges_of_prefixes(struct kernel_ranges *out, const struct config_prefixes *prefixes);
 void kernel_ranges_end(struct kernel_ranges *r);
-/* Print those of one family whose owner is wanted (NULL: all) as "a-b, c", neighbours joined, with before in front of the
- * first and after behind the last. Returns how many; 0: nothing was printed. */
-size_t kernel_ranges_print(FILE *to, const struct kernel_ranges *r, int family, const bool *wanted, const char *before,
-                           const char *after);
+/* Print those of one family whose owner is wanted (NULL: all) as "a-b, c", neighbours joined, with before in
+ * front of the first and after behind the last. Returns how many; 0: nothing was printed. */
+size_t kernel_ranges_print(FILE *to, const struct kernel_ranges *r, int family, const bool *wanted,
+                           const char *before, const char *after);
 
 /* ---- the ruleset ---- */
 
-/* What replaces the rules and the configured sets of a loaded table in one transaction; the peers' and refused sets
- * keep their elements. NULL: no memory. */
+/* What replaces the rules and the configured sets of a loaded table in one transaction; the peers' and
+ * refused sets keep their elements. NULL: no memory. */
 char *kernel_ruleset_again(const struct config *c, bool ipv6);
 /* What replaces the elements of the sets peers4 and peers6. NULL: no memory. */
 char *kernel_ruleset_peers(const struct config *c, const bool *up, bool ipv6);
@@ -86,9 +88,11 @@ int kernel_netlink_open(struct kernel_netlink *n, char error[static KERNEL_ERROR
 void kernel_netlink_close(struct kernel_netlink *n);
 /* Start a message in buffer (aligned, KERNEL_MESSAGE_MAX bytes): header with an ACK wanted, and a struct of
  * extra_bytes, zeroed, to be filled. */
-struct nlmsghdr *kernel_netlink_start(void *buffer, uint16_t type, uint16_t flags, size_t extra_bytes, void **extra);
+struct nlmsghdr *kernel_netlink_start(void *buffer, uint16_t type, uint16_t flags, size_t extra_bytes,
+                                      void **extra);
 /* Send and wait for the end of the answer; 0 or -errno. */
-int kernel_netlink_talk(struct kernel_netlink *n, struct nlmsghdr *message, mnl_cb_t each, void *each_argument);
+int kernel_netlink_talk(struct kernel_netlink *n, struct nlmsghdr *message, mnl_cb_t each,
+                        void *each_argument);
 
 /* ---- rules and routes ---- */
 

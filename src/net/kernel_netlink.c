@@ -27,8 +27,8 @@ int kernel_netlink_open(struct kernel_netlink *n, char error[static KERNEL_ERROR
         kernel_netlink_close(n);
         return kernel_fail(error, err, "cannot bind a netlink socket: %s", err_text(err));
     }
-    /* Let the kernel filter dumps by table and protocol: the main table of a router may hold a million routes. Kernels
-     * before 4.20 do not know it; then the callbacks filter alone. */
+    /* Let the kernel filter dumps by table and protocol: the main table of a router may hold a million
+     * routes. Kernels before 4.20 do not know it; then the callbacks filter alone. */
     int on = 1;
     (void)mnl_socket_setsockopt(n->socket, NETLINK_GET_STRICT_CHK, &on, sizeof(on));
     return 0;
@@ -41,7 +41,8 @@ void kernel_netlink_close(struct kernel_netlink *n)
     n->socket = NULL;
 }
 
-struct nlmsghdr *kernel_netlink_start(void *buffer, uint16_t type, uint16_t flags, size_t extra_bytes, void **extra)
+struct nlmsghdr *kernel_netlink_start(void *buffer, uint16_t type, uint16_t flags, size_t extra_bytes,
+                                      void **extra)
 {
     struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
     message->nlmsg_type = type;
@@ -50,9 +51,11 @@ struct nlmsghdr *kernel_netlink_start(void *buffer, uint16_t type, uint16_t flag
     return message;
 }
 
-int kernel_netlink_talk(struct kernel_netlink *n, struct nlmsghdr *message, mnl_cb_t each, void *each_argument)
+int kernel_netlink_talk(struct kernel_netlink *n, struct nlmsghdr *message, mnl_cb_t each,
+                        void *each_argument)
 {
-    _Alignas(struct nlmsghdr) char answer[16384]; /* the kernel makes no larger parts of a dump for smaller readers */
+    _Alignas(struct nlmsghdr) char
+        answer[16384]; /* the kernel makes no larger parts of a dump for smaller readers */
     uint32_t sequence = message->nlmsg_seq = ++n->sequence;
     unsigned port = mnl_socket_get_portid(n->socket);
     if (mnl_socket_sendto(n->socket, message, message->nlmsg_len) < 0)

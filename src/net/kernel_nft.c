@@ -1,8 +1,9 @@
 /* One libnftables context for the life of the module, because its netlink socket is what owns the table: only
- * commands through it may change the table, and the kernel removes the table when the socket is closed. libnftables opens the
- * socket once, in nft_ctx_new, and keeps it (since 1.0.0; earlier ones opened it anew when another program's change
- * interrupted a listing). Descriptors of it in other processes would keep the table alive after our death, so it is
- * close-on-exec, which libnftables forgets; a fork without exec must close it. */
+ * commands through it may change the table, and the kernel removes the table when the socket is closed.
+ * libnftables opens the socket once, in nft_ctx_new, and keeps it (since 1.0.0; earlier ones opened it anew
+ * when another program's change interrupted a listing). Descriptors of it in other processes would keep the
+ * table alive after our death, so it is close-on-exec, which libnftables forgets; a fork without exec must
+ * close it. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -25,9 +26,10 @@ static int netfilter_probe(char error[static KERNEL_ERROR_MAX])
 {
     int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
     if (fd < 0)
-        return kernel_fail(error, -errno,
-                           "this kernel has no nf_tables (%s); load the module nfnetlink, or set firewall = none",
-                           err_text(-errno));
+        return kernel_fail(
+            error, -errno,
+            "this kernel has no nf_tables (%s); load the module nfnetlink, or set firewall = none",
+            err_text(-errno));
     close(fd);
     return 0;
 }
@@ -41,7 +43,8 @@ static void close_on_exec(int fd)
         (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
 
-/* The library does not tell its descriptor. No other netfilter socket of this process is meant to survive an exec either. */
+/* The library does not tell its descriptor. No other netfilter socket of this process is meant to survive an
+ * exec either. */
 static void netfilter_sockets_close_on_exec(void)
 {
     DIR *folder = opendir("/proc/self/fd");
@@ -81,8 +84,8 @@ void kernel_nft_close(struct kernel_nft *n)
     free(n);
 }
 
-/* The library reports only text; the text ends in that of an errno. Nothing here sets a locale, so strerror's words are those that
- * the library printed. */
+/* The library reports only text; the text ends in that of an errno. Nothing here sets a locale, so strerror's
+ * words are those that the library printed. */
 static int errno_in(const char *text)
 {
     static const int known[] = {EPERM, ENOENT, EEXIST, ENFILE, ENOMEM, EOPNOTSUPP, EBUSY, EINVAL};
@@ -100,7 +103,8 @@ static const char *advice(int err)
         return "hawserd needs CAP_NET_ADMIN: start it as root";
     case -ENOENT:
     case -EOPNOTSUPP:
-        return "load the modules nft_tproxy, nft_socket, nft_fib_inet, nft_reject_inet and nft_ct, or set firewall = none";
+        return "load the modules nft_tproxy, nft_socket, nft_fib_inet, nft_reject_inet and nft_ct, or set "
+               "firewall = none";
     default:
         return "'nft list ruleset' shows what is there";
     }

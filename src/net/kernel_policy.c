@@ -1,9 +1,15 @@
 /* Policy rules and the local routes behind them, as ip-rule(8) would write
+ *     ip rule  add fwmark MARK/MASK iif lo goto 101 priority 99 protocol 104
  *     ip rule  add fwmark MARK/MASK lookup 100 priority 100 protocol 104
  *     ip route add local default dev lo table 100 protocol 104
  *     ip rule  add fwmark LANE/MASK lookup 101 priority 101 protocol 104
- * The protocol number says that they are ours: a start removes what a killed keeper left (perhaps with other marks), the end
- * what is there. What somebody else put there with the same meaning is used and stays. */
+ * The first one is for hosts with src_valid_mark (wg-quick sets it) or tcp_fwmark_accept: there the check of
+ * a caught packet's source, or the answer to it, is looked up with its mark too, and table 100 would say that
+ * everybody is this host. Such lookups have no interface to come from, which is iif lo; caught packets have
+ * one.
+ *
+ * The protocol number says that they are ours: a start removes what a killed keeper left (perhaps with other
+ * marks), the end what is there. What somebody else put there with the same meaning is used and stays. */
 #include <errno.h>
 #include <linux/fib_rules.h>
 #include <linux/rtnetlink.h>
@@ -105,7 +111,8 @@ static int flush_routes(struct kernel_netlink *n, int family, uint8_t table)
     _Alignas(struct nlmsghdr) char buffer[KERNEL_MESSAGE_MAX];
     struct found found = {0};
     void *extra;
-    struct nlmsghdr *message = kernel_netlink_start(buffer, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg), &extra);
+    struct nlmsghdr *message =
+        kernel_netlink_start(buffer, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg), &extra);
     struct rtmsg *route = extra;
     route->rtm_family = (uint8_t)family;
     route->rtm_table = table;
@@ -134,27 +141,39 @@ static const char *family_name(int family)
     return family == AF_INET ? "-4" : "-6";
 }
 
-static int add_rule(struct kernel_netlink *n, int family, const struct config_mark *mark, uint8_t table,
-                    uint32_t priority, char error[static KERNEL_ERROR_MAX])
+struct policy_rule {
+    uint32_t priority;
+    uint8_t table; /* 0: no lookup, on at go_to */
+    uint32_t go_to;
+    bool from_here; /* iif lo */
+};
+
+static int add_rule(struct kernel_netlink *n, int family, const struct config_mark *mark,
+                    const struct policy_rule *what, char error[static KERNEL_ERROR_MAX])
 {
     _Alignas(struct nlmsghdr) char buffer[KERNEL_MESSAGE_MAX];
     void *extra;
-    struct nlmsghdr *message = kernel_netlink_start(buffer, RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
-                                                    sizeof(struct fib_rule_hdr), &extra);
+    struct nlmsghdr *message = kernel_netlink_start(
+        buffer, RTM_NEWRULE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, sizeof(struct fib_rule_hdr), &extra);
     struct fib_rule_hdr *rule = extra;
     rule->family = (uint8_t)family;
-    rule->action = FR_ACT_TO_TBL;
-    rule->table = table;
-    mnl_attr_put_u32(message, FRA_TABLE, table);
-    mnl_attr_put_u32(message, FRA_PRIORITY, priority);
+    rule->action = what->table != 0 ? FR_ACT_TO_TBL : FR_ACT_GOTO;
+    rule->table = what->table;
+    if (what->table != 0)
+        mnl_attr_put_u32(message, FRA_TABLE, what->table);
+    else
+        mnl_attr_put_u32(message, FRA_GOTO, what->go_to);
+    if (what->from_here)
+        mnl_attr_put_strz(message, FRA_IIFNAME, "lo");
+    mnl_attr_put_u32(message, FRA_PRIORITY, what->priority);
     mnl_attr_put_u32(message, FRA_FWMARK, mark->value);
     mnl_attr_put_u32(message, FRA_FWMASK, mark->mask);
     mnl_attr_put_u8(message, FRA_PROTOCOL, KERNEL_PROTOCOL);
     int err = kernel_netlink_talk(n, message, NULL, NULL);
     if (err == 0 || err == -EEXIST)
         return 0;
-    return kernel_fail(error, err, "cannot do 'ip %s rule add fwmark 0x%x/0x%x lookup %u': %s%s", family_name(family),
-                       mark->value, mark->mask, table, err_text(err),
+    return kernel_fail(error, err, "cannot add the 'ip %s rule' for fwmark 0x%x/0x%x at priority %u: %s%s",
+                       family_name(family), mark->value, mark->mask, what->priority, err_text(err),
                        err == -EPERM ? "; hawserd needs CAP_NET_ADMIN: start it as root" : "");
 }
 
@@ -178,7 +197,8 @@ static bool has_local_default(struct kernel_netlink *n, int family, uint8_t tabl
     _Alignas(struct nlmsghdr) char buffer[KERNEL_MESSAGE_MAX];
     struct local_default look = {.table = table};
     void *extra;
-    struct nlmsghdr *message = kernel_netlink_start(buffer, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg), &extra);
+    struct nlmsghdr *message =
+        kernel_netlink_start(buffer, RTM_GETROUTE, NLM_F_DUMP, sizeof(struct rtmsg), &extra);
     struct rtmsg *route = extra;
     route->rtm_family = (uint8_t)family;
     route->rtm_table = table;
@@ -189,8 +209,8 @@ static int add_local_default(struct kernel_netlink *n, int family, char error[st
 {
     _Alignas(struct nlmsghdr) char buffer[KERNEL_MESSAGE_MAX];
     void *extra;
-    struct nlmsghdr *message = kernel_netlink_start(buffer, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL,
-                                                    sizeof(struct rtmsg), &extra);
+    struct nlmsghdr *message = kernel_netlink_start(
+        buffer, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, sizeof(struct rtmsg), &extra);
     struct rtmsg *route = extra;
     route->rtm_family = (uint8_t)family;
     route->rtm_table = KERNEL_TABLE_CATCH;
@@ -202,10 +222,11 @@ static int add_local_default(struct kernel_netlink *n, int family, char error[st
     if (err == 0 || (err == -EEXIST && has_local_default(n, family, KERNEL_TABLE_CATCH)))
         return 0;
     if (err == -EEXIST)
-        return kernel_fail(error, err,
-                           "routing table %d is in use: it has another default route; see 'ip %s route show table %d' and "
-                           "move that to another table",
-                           KERNEL_TABLE_CATCH, family_name(family), KERNEL_TABLE_CATCH);
+        return kernel_fail(
+            error, err,
+            "routing table %d is in use: it has another default route; see 'ip %s route show table %d' and "
+            "move that to another table",
+            KERNEL_TABLE_CATCH, family_name(family), KERNEL_TABLE_CATCH);
     return kernel_fail(error, err, "cannot do 'ip %s route add local default dev lo table %d': %s%s",
                        family_name(family), KERNEL_TABLE_CATCH, err_text(err),
                        err == -ENETDOWN ? "; do 'ip link set lo up'" : "");
@@ -214,12 +235,18 @@ static int add_local_default(struct kernel_netlink *n, int family, char error[st
 int kernel_policy_catch(struct kernel_netlink *n, int family, const struct config_mark *mark,
                         char error[static KERNEL_ERROR_MAX])
 {
+    static const struct policy_rule skip = {
+        .priority = KERNEL_PRIORITY_SKIP, .go_to = KERNEL_PRIORITY_LANES, .from_here = true};
+    static const struct policy_rule caught = {.priority = KERNEL_PRIORITY_CATCH, .table = KERNEL_TABLE_CATCH};
     int err = add_local_default(n, family, error);
-    return err < 0 ? err : add_rule(n, family, mark, KERNEL_TABLE_CATCH, KERNEL_PRIORITY_CATCH, error);
+    if (err == 0)
+        err = add_rule(n, family, mark, &skip, error);
+    return err < 0 ? err : add_rule(n, family, mark, &caught, error);
 }
 
 int kernel_policy_lanes(struct kernel_netlink *n, int family, const struct config_mark *mark,
                         char error[static KERNEL_ERROR_MAX])
 {
-    return add_rule(n, family, mark, KERNEL_TABLE_LANES, KERNEL_PRIORITY_LANES, error);
+    static const struct policy_rule lanes = {.priority = KERNEL_PRIORITY_LANES, .table = KERNEL_TABLE_LANES};
+    return add_rule(n, family, mark, &lanes, error);
 }

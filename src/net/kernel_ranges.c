@@ -1,10 +1,10 @@
 /* From prefixes to ranges.
  *
- * nft's interval sets know no longest prefix: overlapping elements are an error, or are merged. But a network of a peer
- * that is down may lie inside one of a peer that is up, and must not be caught. So the prefixes are cut into disjoint ranges first.
- * Sorted by first address and then length, a prefix stands before those inside it, and any two are nested or apart; so the open
- * prefixes at any address form a stack whose top is the longest. Walking along, a range ends where a
- * prefix opens or closes. There are at most 2 n ranges. */
+ * nft's interval sets know no longest prefix: overlapping elements are an error, or are merged. But a network
+ * of a peer that is down may lie inside one of a peer that is up, and must not be caught. So the prefixes are
+ * cut into disjoint ranges first. Sorted by first address and then length, a prefix stands before those
+ * inside it, and any two are nested or apart; so the open prefixes at any address form a stack whose top is
+ * the longest. Walking along, a range ends where a prefix opens or closes. There are at most 2 n ranges. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -163,8 +163,8 @@ static void print_range(FILE *to, const struct addr *first, const struct addr *l
         fprintf(to, "-%s", addr_format(last, text));
 }
 
-size_t kernel_ranges_print(FILE *to, const struct kernel_ranges *r, int family, const bool *wanted, const char *before,
-                           const char *after)
+size_t kernel_ranges_print(FILE *to, const struct kernel_ranges *r, int family, const bool *wanted,
+                           const char *before, const char *after)
 {
     size_t printed = 0;
     for (size_t i = 0; i < r->count; i++) {

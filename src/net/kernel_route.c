@@ -1,7 +1,7 @@
 /* Lane routes: a host route to the peer in a table of our own, like the one that would be taken without the
- * mark, with initial windows (RTAX_INITCWND, RTAX_INITRWND; see ip-route(8)). The route is a copy of one answer of the kernel:
- * when a gateway changes it is out of date, which is why it is asked for again before each dial. When its
- * device goes down the kernel removes it, and the lookup goes on to the main table. */
+ * mark, with initial windows (RTAX_INITCWND, RTAX_INITRWND; see ip-route(8)). The route is a copy of one
+ * answer of the kernel: when a gateway changes it is out of date, which is why it is asked for again before
+ * each dial. When its device goes down the kernel removes it, and the lookup goes on to the main table. */
 #include <errno.h>
 #include <linux/rtnetlink.h>
 #include <netinet/in.h>
@@ -81,7 +81,8 @@ static int way_find(struct kernel_netlink *n, const struct addr *peer, struct wa
 {
     _Alignas(struct nlmsghdr) char buffer[KERNEL_MESSAGE_MAX];
     void *extra;
-    struct nlmsghdr *message = kernel_netlink_start(buffer, RTM_GETROUTE, NLM_F_ACK, sizeof(struct rtmsg), &extra);
+    struct nlmsghdr *message =
+        kernel_netlink_start(buffer, RTM_GETROUTE, NLM_F_ACK, sizeof(struct rtmsg), &extra);
     struct rtmsg *route = extra;
     route->rtm_family = peer->family;
     route->rtm_dst_len = peer->family == AF_INET ? 32 : 128;
@@ -117,13 +118,13 @@ static void put_metrics(struct nlmsghdr *message, const struct way *w, uint32_t 
     mnl_attr_nest_end(message, nest);
 }
 
-static int way_write(struct kernel_netlink *n, const struct addr *peer, const struct way *w, uint32_t initcwnd,
-                     uint32_t initrwnd)
+static int way_write(struct kernel_netlink *n, const struct addr *peer, const struct way *w,
+                     uint32_t initcwnd, uint32_t initrwnd)
 {
     _Alignas(struct nlmsghdr) char buffer[KERNEL_MESSAGE_MAX];
     void *extra;
-    struct nlmsghdr *message = kernel_netlink_start(buffer, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE,
-                                                    sizeof(struct rtmsg), &extra);
+    struct nlmsghdr *message = kernel_netlink_start(
+        buffer, RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE, sizeof(struct rtmsg), &extra);
     struct rtmsg *route = extra;
     bool direct = w->gateway_bytes == 0 && w->via_bytes == 0;
     route->rtm_family = peer->family;
@@ -155,11 +156,12 @@ int kernel_route_set(struct kernel_netlink *n, const struct addr *peer, uint32_t
     if (err == 0 && w.type != RTN_UNICAST)
         err = -ENETUNREACH;
     if (err < 0)
-        return kernel_fail(error, err, "there is no route to the peer %s (%s); 'ip route get %s' should show one",
+        return kernel_fail(error, err,
+                           "there is no route to the peer %s (%s); 'ip route get %s' should show one",
                            addr_format(peer, text), err_text(err), text);
     err = way_write(n, peer, &w, initcwnd, initrwnd);
     if (err < 0)
-        return kernel_fail(error, err, "cannot write the lane route to %s into table %d: %s", addr_format(peer, text),
-                           KERNEL_TABLE_LANES, err_text(err));
+        return kernel_fail(error, err, "cannot write the lane route to %s into table %d: %s",
+                           addr_format(peer, text), KERNEL_TABLE_LANES, err_text(err));
     return 0;
 }

@@ -1,15 +1,17 @@
 /* The ruleset.
  *
- * prerouting -> divert: a packet of a socket of ours that speaks in another's name (a caught client's connection, or the far side's
- *               connection in the client's name) is delivered here by its mark. Needed on every node.
+ * prerouting -> divert: a packet of a socket of ours that speaks in another's name (a caught client's
+ * connection, or the far side's connection in the client's name) is delivered here by its mark. Needed on
+ * every node.
  *            -> new: a SYN from an interface of [intercept]. Addresses of ours or of peers, what is no
  *               peer's network, classes in file order; then
- *            -> catch: only what a peer that is up reaches, and was not refused lately. tproxy without a listener
- *               does not match, so a listener that is closed lets everything new go direct.
+ *            -> catch: only what a peer that is up reaches, and was not refused lately. tproxy without a
+ * listener does not match, so a listener that is closed lets everything new go direct.
  *
- * The SYN match lets connections that ran before we did alone. It would miss the last packet of a handshake with
- * SYN cookies, of which no socket knows: that one is found by a bit in the conntrack mark, which a caught SYN sets. A SYN that
- * is not caught clears it, or a retried SYN that went direct would lose its connection to us later.
+ * The SYN match lets connections that ran before we did alone. It would miss the last packet of a handshake
+ * with SYN cookies, of which no socket knows: that one is found by a bit in the conntrack mark, which a
+ * caught SYN sets. A SYN that is not caught clears it, or a retried SYN that went direct would lose its
+ * connection to us later.
  *
  * `accept` ends this chain only; a firewall in other tables still sees the packet. */
 #include <ctype.h>
@@ -55,18 +57,25 @@ static void print_family_sets(FILE *to, int family, const struct kernel_ranges *
     print_set(to, name, type, excluded, family);
     snprintf(name, sizeof(name), "peers%d", n);
     print_set(to, name, type, &none, family);
-    fprintf(to, "    set refused%d {\n        type %s . inet_service\n        size %d\n        flags timeout\n    }\n", n,
-            type, KERNEL_REFUSED_MAX);
+    fprintf(to,
+            "    set refused%d {\n        type %s . inet_service\n        size %d\n        flags timeout\n   "
+            " }\n",
+            n, type, KERNEL_REFUSED_MAX);
 }
 
-/* The addresses that tunnels go to. */
+/* The addresses that tunnels go to, and those where no session goes (addr_is_special), which a network like
+ * 0.0.0.0/0 would hold. */
 static int excluded_build(struct kernel_ranges *out, const struct config *c)
 {
-    size_t n = 0;
+    static const char *const special[] = {"0.0.0.0/8",   "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
+                                          "240.0.0.0/4", "::/127",      "fe80::/10",      "ff00::/8"};
+    size_t n = 0, special_count = sizeof(special) / sizeof(special[0]);
     *out = (struct kernel_ranges){0};
-    struct kernel_owned *owned = calloc(c->peer_count > 0 ? c->peer_count : 1, sizeof(*owned));
+    struct kernel_owned *owned = calloc(c->peer_count + special_count, sizeof(*owned));
     if (owned == NULL)
         return -ENOMEM;
+    for (size_t i = 0; i < special_count; i++)
+        n += prefix_parse(&owned[n].prefix, special[i]) == 0;
     for (size_t i = 0; i < c->peer_count; i++) {
         const struct addr *a = &c->peers[i].address.addr;
         if (a->family != AF_UNSPEC)
@@ -137,7 +146,8 @@ static void print_dscp(FILE *to, const char *ip, uint64_t mask)
 }
 
 /* The address matches of one family; false: nothing of this family can fit. */
-static bool print_addresses(FILE *to, const struct class_text *t, const struct kernel_ranges *known, int family)
+static bool print_addresses(FILE *to, const struct class_text *t, const struct kernel_ranges *known,
+                            int family)
 {
     const char *ip = family == AF_INET ? "ip" : "ip6";
     const struct config_class *k = t->class;
@@ -176,7 +186,8 @@ static void print_verdict(FILE *to, const struct config_class *k)
     fputc('\n', to);
 }
 
-/* One rule; family AF_UNSPEC where no key depends on it. A rule is made in memory first, because it may turn out that nothing can fit. */
+/* One rule; family AF_UNSPEC where no key depends on it. A rule is made in memory first, because it may turn
+ * out that nothing can fit. */
 static int print_rule(FILE *to, const struct class_text *t, const struct kernel_ranges *known, int family)
 {
     const struct config_class *k = t->class;
@@ -236,15 +247,18 @@ static void print_catch(FILE *to, const struct config *c, int family)
     const char *ip = family == AF_INET ? "ip" : "ip6";
     int n = family == AF_INET ? 4 : 6;
     fprintf(to, "        %s daddr . tcp dport @refused%d accept\n", ip, n);
-    fprintf(to, "        %s daddr @peers%d meta l4proto tcp tproxy %s to %s:%u ct mark set ct mark | 0x%x goto divert\n", ip,
-            n, ip, family == AF_INET ? "127.0.0.1" : "[::1]", (unsigned)c->port, (unsigned)KERNEL_CT_MARK);
+    fprintf(to,
+            "        %s daddr @peers%d meta l4proto tcp tproxy %s to %s:%u ct mark set ct mark | 0x%x goto "
+            "divert\n",
+            ip, n, ip, family == AF_INET ? "127.0.0.1" : "[::1]", (unsigned)c->port,
+            (unsigned)KERNEL_CT_MARK);
 }
 
 static int print_new(FILE *to, const struct config *c, const struct kernel_ranges *known, bool ipv6)
 {
     int err = 0;
-    fprintf(to, "    chain new {\n        ct mark & 0x%x == 0x%x ct mark set ct mark & 0x%x\n", (unsigned)KERNEL_CT_MARK,
-            (unsigned)KERNEL_CT_MARK, ~(unsigned)KERNEL_CT_MARK);
+    fprintf(to, "    chain new {\n        ct mark & 0x%x == 0x%x ct mark set ct mark & 0x%x\n",
+            (unsigned)KERNEL_CT_MARK, (unsigned)KERNEL_CT_MARK, ~(unsigned)KERNEL_CT_MARK);
     fprintf(to, "        meta mark & 0x%x == 0x%x accept\n", c->lane_mark.mask, c->lane_mark.value);
     fputs("        fib daddr type { local, broadcast, anycast, multicast } accept\n", to);
     fputs("        ip daddr @excluded4 accept\n        ip daddr != @known4 accept\n", to);
@@ -290,8 +304,8 @@ static int print_table(FILE *to, const struct config *c, bool ipv6)
         print_family_sets(to, AF_INET, &known, &excluded);
         if (ipv6)
             print_family_sets(to, AF_INET6, &known, &excluded);
-        fprintf(to, "    chain divert {\n        meta mark set meta mark & 0x%x | 0x%x accept\n    }\n", ~c->mark.mask,
-                c->mark.value);
+        fprintf(to, "    chain divert {\n        meta mark set meta mark & 0x%x | 0x%x accept\n    }\n",
+                ~c->mark.mask, c->mark.value);
         fputs("    chain catch {\n", to);
         print_catch(to, c, AF_INET);
         if (ipv6)
