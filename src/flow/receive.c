@@ -30,8 +30,10 @@ static int take_open(struct mux *m, const struct frame *f)
         mux_answer_rst(m, f->session, FRAME_RST_UNKNOWN);
         return 0;
     }
-    if (m->ending)
+    if (m->ending) {
+        mux_answer_rst(m, f->session, FRAME_RST_TUNNEL);
         return 0;
+    }
     int class_index = RULES_NONE;
     enum config_source source = CONFIG_SOURCE_CLIENT;
     enum frame_rst_reason reason =

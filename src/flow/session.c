@@ -242,7 +242,7 @@ static void reset_halves(struct session *s)
         session_set_in(s, HALF_RESET);
     drop_bytes(s);
     s->cursor_slice = s->cursor_byte = 0;
-    s->acked = s->sent = s->sent_most = s->read;
+    s->acked = s->sent = s->read = s->sent_most; /* what was not sent never will be */
     s->reset_after_final = false;
     s->wants &= ~(uint32_t)(WANT_ACK | WANT_CREDIT | WANT_FIN);
     if (s->leg != NULL)
@@ -302,7 +302,7 @@ static bool deliver_then_reset(struct session *s, const struct frame *f)
     slices_clear(&s->replay);
     transmit_forget(s);
     s->cursor_slice = s->cursor_byte = 0;
-    s->acked = s->sent = s->sent_most = s->read;
+    s->acked = s->sent = s->read = s->sent_most;
     s->final = f->rst.final;
     s->reset_after_final = true;
     return true;

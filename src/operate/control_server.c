@@ -10,10 +10,10 @@
 
 #include "hawser/report.h"
 
-enum { CLIENTS_MAX = 64, RELOAD_WAIT_S = 10 };
+enum { CLIENTS_MAX = 64 };
 
 struct control_client {
-    struct control_server *server;
+    struct control_server *server; /* NULL: it ended while a report was under way */
     struct bufferevent *stream; /* NULL: the client left while a report was under way */
     bool waiting;               /* for a report or a reload */
     TAILQ_ENTRY(control_client) link;
@@ -31,8 +31,10 @@ static void client_free(struct control_client *c)
 {
     if (c->stream != NULL)
         bufferevent_free(c->stream);
-    TAILQ_REMOVE(&c->server->clients, c, link);
-    c->server->client_count--;
+    if (c->server != NULL) {
+        TAILQ_REMOVE(&c->server->clients, c, link);
+        c->server->client_count--;
+    }
     free(c);
 }
 
@@ -42,7 +44,8 @@ static void client_leaves(struct control_client *c)
         client_free(c);
         return;
     }
-    bufferevent_free(c->stream); /* the report finds nobody */
+    if (c->stream != NULL)
+        bufferevent_free(c->stream); /* the report finds nobody */
     c->stream = NULL;
 }
 
@@ -155,9 +158,10 @@ static void on_event(struct bufferevent *stream, short what, void *arg)
 {
     struct control_client *c = arg;
     (void)stream;
-    if ((what & BEV_EVENT_TIMEOUT) && (what & BEV_EVENT_READING) && !c->waiting) {
-        answer_error(c, "no request came");
-        return;
+    if ((what & BEV_EVENT_TIMEOUT) && (what & BEV_EVENT_READING)) {
+        if (!c->waiting)
+            answer_error(c, "no request came");
+        return; /* a report takes the time it takes */
     }
     if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
         bool half_closed = (what & BEV_EVENT_EOF) && (c->waiting || evbuffer_get_length(bufferevent_get_output(stream)) > 0);
@@ -214,7 +218,14 @@ void control_server_free(struct control_server *s)
     event_del(&s->accept);
     s->node->reloaded = NULL;
     struct control_client *c;
-    while ((c = TAILQ_FIRST(&s->clients)) != NULL)
-        client_free(c);
+    while ((c = TAILQ_FIRST(&s->clients)) != NULL) {
+        if (!c->waiting || c == s->reloading) {
+            client_free(c);
+            continue;
+        }
+        client_leaves(c); /* the report frees it */
+        TAILQ_REMOVE(&s->clients, c, link);
+        c->server = NULL;
+    }
     free(s);
 }

@@ -10,6 +10,7 @@ enum {
     BDP_MIN_BYTES = 65536,
     BDP_UNKNOWN_BYTES = 4 << 20,
     LOSS_HIGH_PERMILLE = 60,  /* retransmitted of acknowledged: more than a lossy link's own loss */
+    LOSS_LEAST_SEGMENTS = 64,
     PACING_PERMILLE = 970,
     RAISE_PERMILLE = 50,
 };
@@ -57,10 +58,15 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
     }
     if (r->configured == 0)
         return changed;
-    bool lossy = r->window_retransmitted * 1000 > r->window_acked * LOSS_HIGH_PERMILLE;
+    uint64_t moved = r->window_acked + r->window_retransmitted;
+    bool lossy = moved > (uint64_t)LOSS_LEAST_SEGMENTS * r->mss &&
+                 r->window_retransmitted * 1000 > r->window_acked * LOSS_HIGH_PERMILLE;
     uint64_t pace = payload_of(r, r->target) / 1000 * PACING_PERMILLE;
     if (r->window_full && lossy && delivered * 10 < pace * 9) {
-        uint64_t now = gross_of(r, delivered + delivered / 20);
+        if (delivered < r->best)
+            r->best -= r->best / 10; /* one bad window may be chance; a link that became slower shows in several */
+        uint64_t most = delivered > r->best ? delivered : r->best;
+        uint64_t now = gross_of(r, most + most / 20);
         if (now < r->configured / 16)
             now = r->configured / 16;
         r->target = now;

@@ -25,6 +25,9 @@ enum {
     LIVED_WELL_US = 5 * 1000000, /* a lane up for so long starts the next wait from the beginning */
     LANE_BUFFER_BYTES = 32 << 20,
     LANE_BUFFER_MAX_BYTES = 256 << 20,
+    BURST_IDLE_US = 200000,      /* after such a pause the first bytes go as small records: */
+    BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
+    BURST_RECORD_BYTES = 1350,   /* and a lane with a small window sends a large one in many round trips */
     BATCH_MIN_BYTES = 16 * 1024,
     BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
@@ -88,14 +91,19 @@ static int send_block(struct slot *s, enum tunnel_role role)
 {
     struct tunnel *t = s->tunnel;
     uint8_t *stage = lane_stage(s->lane);
-    struct cursor_out out = cursor_out_over(stage, lane_room(s->lane));
+    uint32_t room = lane_room(s->lane);
+    if (s->burst_bytes < BURST_SMALL_BYTES)
+        room = BURST_RECORD_BYTES;
+    struct cursor_out out = cursor_out_over(stage, room);
     put_ping(s, &out);
     t->events->fill(t->owner, s->number, role, &out);
     uint32_t len = (uint32_t)(out.at - stage);
     if (len == 0) {
-        t->starved = t->starved || role != TUNNEL_ROLE_EXPRESS; /* bulk lanes are what measures the link */
+        if (role != TUNNEL_ROLE_EXPRESS) /* bulk lanes are what measures the link */
+            t->starved = true;
         return 0;
     }
+    s->burst_bytes += len;
     int err = lane_commit(s->lane, len);
     return err < 0 ? err : (int)len;
 }
@@ -106,12 +114,17 @@ static void feed(struct slot *s)
     if (s->lane == NULL || (s->stalled && role_of(s) != TUNNEL_ROLE_ANY))
         return;
     enum tunnel_role role = role_of(s);
+    if (clock_now_us() - lane_counters(s->lane)->last_out_us > BURST_IDLE_US)
+        s->burst_bytes = 0;
     size_t batch = batch_bytes(t), turn = 0, unflushed = 0;
     for (;;) {
         if (lane_room(s->lane) == 0)
             lane_flush(s->lane);
-        if (lane_room(s->lane) == 0)
+        if (lane_room(s->lane) == 0) {
+            if (role != TUNNEL_ROLE_EXPRESS)
+                t->starved = false;
             break; /* the socket is full: it tells when it is not */
+        }
         int n = send_block(s, role);
         if (n <= 0) {
             lane_flush(s->lane);
@@ -121,8 +134,11 @@ static void feed(struct slot *s)
         unflushed += (size_t)n;
         if (unflushed >= batch) {
             unflushed = 0;
-            if (lane_flush(s->lane) > 0)
+            if (lane_flush(s->lane) > 0) {
+                if (role != TUNNEL_ROLE_EXPRESS)
+                    t->starved = false;
                 break;
+            }
         }
         if (turn >= FILL_TURN_BYTES) {
             tunnel_kick(t); /* other sockets first */
@@ -218,11 +234,11 @@ void tunnel_lose(struct slot *s, int err)
 
 /* Whether the sessions that we hold are the peer's too. Only the first lane of a new connection decides: while lanes are
  * up both sides hold the same. */
-static void meet_instance(struct tunnel *t, const struct greeting *g)
+static void meet_instance(struct tunnel *t, const struct greeting *g, bool first)
 {
     bool same = t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
     bool resumes = memcmp(g->resume_instance, t->world->instance, sizeof(g->resume_instance)) == 0;
-    if (t->knows_peer && (!same || (t->up_count == 0 && !resumes)))
+    if (t->knows_peer && (!same || (first && !resumes)))
         t->events->peer_restarted(t->owner);
     memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
     t->knows_peer = true;
@@ -237,12 +253,21 @@ static void set_route(struct tunnel *t, const struct addr *remote)
         t->world->lane_route(t->world->owner, remote, window, 0);
 }
 
-/* A lane in state UP enters its slot. */
-static void enter(struct slot *s, struct lane *l)
+static uint64_t round_trip_of(const struct lane *l)
+{
+    struct tcp_info info;
+    socklen_t len = sizeof(info);
+    memset(&info, 0, sizeof(info));
+    return getsockopt(lane_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_rtt : 0;
+}
+
+static void renew_leader(struct slot *entered);
+
+/* A lane in state UP enters its slot; first: no lane was up before. */
+static void enter(struct slot *s, struct lane *l, bool first)
 {
     struct tunnel *t = s->tunnel;
-    bool first = t->up_count == 0;
-    meet_instance(t, lane_greeting(l));
+    meet_instance(t, lane_greeting(l), first);
     t->is_lower = memcmp(t->world->pin, lane_pin(l), CONFIG_PIN_BYTES) < 0;
     t->knows_pin = true;
     s->lane = l;
@@ -250,7 +275,10 @@ static void enter(struct slot *s, struct lane *l)
     s->acked = s->retransmitted = s->out_bytes = s->notsent = 0;
     s->pacing = UINT64_MAX;
     s->ping_sent_us = 0;
-    s->progress_us = s->up_since_us = clock_now_us();
+    s->outstanding = false;
+    s->burst_bytes = 0;
+    s->progress_us = s->up_since_us = s->alive_us = clock_now_us();
+    s->srtt_us = round_trip_of(l);
     t->up_count++;
     t->reason[0] = '\0';
     event_del(&s->redial);
@@ -266,6 +294,9 @@ static void enter(struct slot *s, struct lane *l)
         want_redial(&t->slots[i]);
     tunnel_want_tick(t, TUNNEL_TICK_ACTIVE_US);
     t->tick_active = true;
+    if (first)
+        t->leader_is_old = true;
+    renew_leader(s);
     tunnel_kick(t);
 }
 
@@ -288,7 +319,7 @@ static void replace(struct slot *s, struct lane *l)
     t->retired_out_bytes += lane_counters(old)->out_bytes;
     lane_close(old);
     lane_free(old); /* its callbacks are not on the stack: the newcomer's are, or a mail's */
-    enter(s, l);
+    enter(s, l, false);
     t->events->lane_lost(t->owner, s->number);
 }
 
@@ -300,7 +331,7 @@ static bool settle(struct slot *s, struct lane *l)
     if (s->lane != NULL)
         replace(s, l);
     else
-        enter(s, l);
+        enter(s, l, s->tunnel->up_count == 0);
     return true;
 }
 
@@ -414,15 +445,9 @@ static int open_dial_socket(struct slot *s)
     return fd;
 }
 
-static void dial(struct slot *s)
+static void start_dial(struct slot *s)
 {
     struct tunnel *t = s->tunnel;
-    if (s->lane != NULL || s->dialled != NULL || s->number >= t->peer->lanes)
-        return;
-    if (s->number > 0 && !leader_is_known(t)) {
-        want_redial(s);
-        return;
-    }
     set_route(t, &t->peer->address.addr);
     int err = open_dial_socket(s);
     if (err >= 0)
@@ -433,6 +458,31 @@ static void dial(struct slot *s)
         note_reason(t, "cannot dial", err);
         want_redial(s);
     }
+}
+
+static void dial(struct slot *s)
+{
+    struct tunnel *t = s->tunnel;
+    if (s->lane != NULL || s->dialled != NULL || s->number >= t->peer->lanes)
+        return;
+    if (s->number > 0 && !leader_is_known(t))
+        want_redial(s);
+    else
+        start_dial(s);
+}
+
+/* The first lane after a time without any began before its route was set: it is dialled anew, once the others are up, and
+ * takes over when it is there. */
+static void renew_leader(struct slot *entered)
+{
+    struct tunnel *t = entered->tunnel;
+    struct slot *leader = &t->slots[0];
+    bool rest_is_up = t->up_count >= t->peer->lanes;
+    if (!t->leader_is_old || !rest_is_up || leader->lane == NULL || leader->dialled != NULL ||
+        !lane_is_dialled(leader->lane))
+        return;
+    t->leader_is_old = false;
+    start_dial(leader);
 }
 
 static void on_redial(evutil_socket_t fd, short what, void *arg)

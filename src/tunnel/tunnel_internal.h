@@ -19,7 +19,9 @@ struct slot {
     struct event redial;
     uint64_t backoff_us, up_since_us;
     unsigned mss_step;
-    bool stalled, owes_ping, owes_pong;
+    bool stalled, owes_ping, owes_pong, outstanding;
+    uint64_t alive_us;    /* the peer's kernel acknowledged new bytes */
+    uint64_t burst_bytes; /* sent since the lane was idle */
     uint64_t pong_token, ping_sent_us;
     /* the last tick's reading */
     uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
@@ -42,7 +44,8 @@ struct tunnel {
     unsigned dead_count, up_count;
     struct linkrate rate;
     uint64_t learned_told;
-    bool starved; /* since the last tick some lane had room and nothing to send */
+    bool starved;       /* a bulk lane had room and nothing to send when it was last fed */
+    bool leader_is_old; /* slot 0's lane came first, without the route of those after it */
     uint64_t retired_in_bytes, retired_out_bytes;
     uint8_t peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;

@@ -59,10 +59,13 @@ static bool look(struct slot *s, struct linkrate_sample *sample)
     if (getsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_INFO, &info, &len) < 0)
         return false;
     bool outstanding = info.tcpi_unacked > 0 || info.tcpi_notsent_bytes > 0;
-    if (info.tcpi_bytes_acked > s->acked || !outstanding) {
-        s->progress_us = sample->now_us;
-        if (s->stalled && info.tcpi_bytes_acked > s->acked)
-            s->stalled = false;
+    bool acked_more = info.tcpi_bytes_acked > s->acked;
+    if (acked_more || !s->outstanding || !outstanding)
+        s->progress_us = sample->now_us; /* the clock runs from the first look that finds bytes on the way */
+    s->outstanding = outstanding;
+    if (acked_more) {
+        s->alive_us = sample->now_us;
+        s->stalled = false;
     }
     sample->acked_bytes += info.tcpi_bytes_acked - s->acked;
     sample->retransmitted_bytes += info.tcpi_bytes_retrans - s->retransmitted;
@@ -100,8 +103,12 @@ static void find_stalled(struct tunnel *t, uint64_t now)
 /* Ping a silent lane, give up a dead one. True when the lane is gone. */
 static bool check_silence(struct slot *s, uint64_t now, bool busy)
 {
-    uint64_t silent = now - lane_counters(s->lane)->last_in_us;
-    if (silent > (busy ? DEAD_BUSY_US : DEAD_IDLE_US) && s->ping_sent_us > lane_counters(s->lane)->last_in_us) {
+    /* Behind a gap an answer may take long to be read; what the peer's kernel acknowledges is a sign of life too. */
+    uint64_t heard_us = lane_counters(s->lane)->last_in_us;
+    if (s->alive_us > heard_us)
+        heard_us = s->alive_us;
+    uint64_t silent = now - heard_us;
+    if (silent > (busy ? DEAD_BUSY_US : DEAD_IDLE_US) && s->ping_sent_us > heard_us) {
         lane_close(s->lane);
         tunnel_lose(s, -ETIMEDOUT);
         return true;
@@ -152,15 +159,16 @@ void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
     bool outstanding = false, moved = false, busy = t->events->busy(t->owner);
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];
-        if (s->lane == NULL || check_silence(s, sample.now_us, busy))
+        if (s->lane == NULL)
             continue;
         outstanding = look(s, &sample) || outstanding;
+        if (check_silence(s, sample.now_us, busy))
+            continue;
         uint64_t out = lane_counters(s->lane)->out_bytes;
         out_delta[i] = out - s->out_bytes;
         s->out_bytes = out;
         moved = moved || out_delta[i] > 0;
     }
-    t->starved = false;
     if (linkrate_update(&t->rate, &sample))
         tell_learned(t);
     pace(t, out_delta, sample.now_us - t->tick_us);
