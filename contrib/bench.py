@@ -1,0 +1,481 @@
+#!/usr/bin/env python3
+"""What hawser reaches, measured beside what people would use instead, interleaved in one run.
+
+    sudo contrib/bench.py                      everything, three runs: medians
+    sudo contrib/bench.py --quick              under three minutes
+    sudo contrib/bench.py --only geo --runs 5  one workload (see --list)
+    sudo contrib/bench.py --write              also writes doc/BENCHMARKS.md
+
+Each transfer has a bed of its own (test/net/bed.py: namespaces, an emulated link, nginx, curl) with the same losses
+for every contender of a run. Checksums are compared; a transfer that fails is a failed run and shown as such. Uses the
+programs in build/ or $HAWSER_BUILD; `load` of the tests must be built too. Only the standard library."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+import traceback
+
+HERE = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(HERE, "..", "test", "net"))
+import bed  # noqa: E402
+import bench_report  # noqa: E402
+from bed_hosts import pids_inside  # noqa: E402
+from bench_contenders import (  # noqa: E402
+    RIVALS, DirectBbr, DirectCubic, Haproxy, Hawser, Kcptun, Missing, Stunnel)
+
+MB = 1 << 20
+DATA_PORT = 7000
+
+
+class Link:
+    """A profile of hawser-wanem, as the benchmark needs to know it."""
+
+    def __init__(self, name, rtt_ms, down_mbit, up_mbit):
+        self.name = name
+        self.rtt_ms = rtt_ms
+        self.down_bps = round(down_mbit * 1e6)
+        self.up_bps = round(up_mbit * 1e6)
+
+
+LINKS = {link.name: link for link in (
+    Link("vpn", 80, 20, 20), Link("branch", 40, 100, 100), Link("intercontinental", 180, 100, 100),
+    Link("geo", 600, 50, 5), Link("leo", 50, 200, 20))}
+PAYLOAD_SHARE = 0.94  # of a link's rate, less headers
+
+
+class OutOfTime(Exception):
+    """A transfer that was stopped: how much had come, and after how long."""
+
+    def __init__(self, seconds, done):
+        super().__init__(f"stopped after {seconds:.0f} s at {done / MB:.1f} MB")
+
+
+# --- one cell: a contender on a bed ----------------------------------------------------------------
+
+
+class Cell:
+    """A bed with a started contender: .net, .web, .contender"""
+
+    def __init__(self, profile, kind, seed, **options):
+        self.link = LINKS.get(profile)
+        self.net = bed.Bed(profile=profile, ipv6=False, seed=seed)
+        self.kind = kind
+        self.options = options
+        self.web = self.contender = None
+
+    def __enter__(self):
+        self.net.print_logs = lambda: None
+        self.net.__enter__()
+        try:
+            self.web = self.net.nginx()
+            self.contender = self.kind(self.net, self.link, **self.options)
+            self.contender.start()
+        except BaseException:
+            self.net.close()
+            raise
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if kind and not issubclass(kind, (OutOfTime, Missing)) and os.environ.get("HAWSER_BENCH_LOGS"):
+            type(self.net).print_logs(self.net)
+        self.net.close()
+
+    def download(self, name, limit):
+        """Seconds of a download whose checksum is right."""
+        transfer = self.net.curl(self.net.client, self.contender.url(name), timeout=limit, check=False)
+        if transfer.exit == 28:
+            raise OutOfTime(limit, transfer.bytes)
+        assert transfer.exit == 0 and transfer.code == 200, f"curl: {transfer.exit} {transfer.code} {transfer.error}"
+        assert transfer.sha256 == bed.sha256_of(os.path.join(self.web.root, name)), f"{name} came with other bytes"
+        return transfer
+
+    def upload(self, path, name, limit):
+        target = os.path.join(self.web.root, name)
+        transfer = self.net.curl(self.net.client, self.contender.url(name), upload=path, timeout=limit, check=False)
+        if transfer.exit == 28:
+            raise OutOfTime(limit, os.path.getsize(target) if os.path.exists(target) else 0)
+        assert transfer.exit == 0 and transfer.code in (201, 204), f"curl: {transfer.exit} {transfer.code} {transfer.error}"
+        assert bed.sha256_of(target) == bed.sha256_of(path), f"{name} arrived with other bytes"
+        return transfer
+
+    def wan(self):
+        """Bytes that entered the WAN: (down, up)."""
+        stats = self.net.wanem.stats()
+        return stats["b-to-a"]["in_bytes"], stats["a-to-b"]["in_bytes"]
+
+    def cpu(self):
+        """CPU seconds so far of all processes at (near, far)."""
+        sums = []
+        for host in (self.net.near, self.net.far):
+            sums.append(sum(sum(bed.cpu_seconds(pid)) for pid in pids_inside([host.netns])))
+        return sums
+
+    def anonymous_kb(self):
+        """Private memory of all processes at (near, far)."""
+        sums = []
+        for host in (self.net.near, self.net.far):
+            total = 0
+            for pid in pids_inside([host.netns]):
+                with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+                    total += sum(int(line.split()[1]) for line in file if line.startswith("RssAnon:"))
+            sums.append(total)
+        return sums
+
+    def load_server(self, ports=str(DATA_PORT)):
+        first, _, last = ports.partition("-")
+        self.net.server.popen([load_program(), "server", "-4", "--ports", ports])
+        for port in (first, last or first):
+            bed.wait_for(lambda port=port: self.net.server.listening(int(port)), 10, "load to listen")
+
+    def load(self, *groups, ports=str(DATA_PORT), timeout=120, arguments=()):
+        """The result of one run of the load tool's client."""
+        words = [load_program(), "client", self.contender.address(), ports, "--deadline", str(timeout), *arguments]
+        for group in groups:
+            words += ["--group", group]
+        done = self.net.client.run(words, timeout=timeout + 10, check=False)
+        assert done.stdout.strip(), f"load: {done.stderr}"
+        result = json.loads(done.stdout.splitlines()[-1])
+        assert result["errors"] == 0, f"load: {result['errors']} errors, the first: {result['first_error']}"
+        return result
+
+
+def load_program():
+    path = os.path.join(bed.BUILD, "test", "load")
+    if not os.path.exists(path):
+        raise Missing(f"{path} is not built")
+    return path
+
+
+# --- workloads --------------------------------------------------------------------------------------
+# Each is a list of (contender's key, function(run)) that give {metric: value}; they are interleaved.
+
+
+class Plan:
+    """What the command line asked for."""
+
+    def __init__(self, options):
+        self.quick = options.quick
+        self.runs = options.runs or (1 if options.quick else 3)
+        self.limit = 25 if options.quick else 60
+        self.rivals = [DirectBbr, Haproxy, Kcptun] if options.quick else RIVALS
+
+    def fast_rivals(self):
+        """Those whose delay and CPU are worth a cell."""
+        return [kind for kind in self.rivals if kind is not DirectCubic] or self.rivals
+
+
+def geo_cold(plan, kind, run, again=False, **options):
+    """20 MB on a link that is up and was never used; again: and once more after 5 s."""
+    with Cell("geo", kind, run, **options) as cell:
+        cell.web.file("blob", 20 * MB, seed=run)
+        cell.web.file("other", 20 * MB, seed=100 + run)
+        before = cell.wan()
+        found = {"cold_s": cell.download("blob", plan.limit).seconds}
+        after = cell.wan()
+        found["wan_down"] = (after[0] - before[0]) / (20 * MB)
+        found["wan_up"] = (after[1] - before[1]) / (20 * MB)
+        if again:
+            time.sleep(5)  # the idle time is the condition that is measured
+            found["warm_s"] = cell.download("other", plan.limit).seconds
+        cell.contender.check()
+        return found
+
+
+def geo_learned(plan, run):
+    """Nothing known; then both daemons anew with the store they had."""
+    with Cell("geo", Hawser, run, rate=None, store=True) as cell:
+        cell.web.file("blob", 20 * MB, seed=run)
+        cell.web.file("other", 20 * MB, seed=100 + run)
+        found = {"cold_s": cell.download("blob", plan.limit).seconds}
+        cell.contender.check()
+        cell.contender.restart()
+        found["learned_s"] = cell.download("other", plan.limit).seconds
+        cell.contender.check()
+        return found
+
+
+def geo(plan):
+    cells = [("hawser", lambda run: geo_cold(plan, Hawser, run, again=True)),
+             ("hawser-unknown", lambda run: geo_learned(plan, run)),
+             ("hawser-half", lambda run: geo_cold(plan, Hawser, run, rate=0.5)),
+             ("hawser-double", lambda run: geo_cold(plan, Hawser, run, rate=2.0))]
+    return cells + [(kind.name, lambda run, kind=kind: geo_cold(plan, kind, run)) for kind in plan.rivals]
+
+
+def link_both_ways(plan, profile, kind, run):
+    link = LINKS[profile]
+    size = 40 * MB
+    found = {}
+    for way, bps in (("down", link.down_bps), ("up", link.up_bps)):
+        with Cell(profile, kind, run) as cell:
+            path = cell.web.file("blob", size, seed=run)
+            limit = round(min(plan.limit, 5 * size * 8 / bps))
+            try:
+                if way == "down":
+                    transfer = cell.download("blob", limit)
+                else:
+                    transfer = cell.upload(path, "upload", limit)
+            except OutOfTime as late:
+                found[way + "_note"] = str(late)
+                continue
+            found[way + "_pct"] = 100 * size * 8 / transfer.seconds / (PAYLOAD_SHARE * bps)
+            cell.contender.check()
+    return found
+
+
+def links(plan, profile):
+    kinds = [Hawser] + ([DirectBbr] if plan.quick else RIVALS)
+    return [(kind.name, lambda run, kind=kind: link_both_ways(plan, profile, kind, run)) for kind in kinds]
+
+
+def median(values):
+    values = sorted(values)
+    middle = len(values) // 2
+    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
+
+
+def first_byte(plan, kind, run):
+    with Cell("geo", kind, run) as cell:
+        cell.web.file("small", 100)
+        cell.download("small", 30)  # the tools that connect at first use have had it
+        times = [cell.download("small", 30).first_byte for _ in range(5 if plan.quick else 11)]
+        cell.contender.check()
+        return {"median_ms": 1000 * median(times), "round_trips": 1000 * median(times) / LINKS["geo"].rtt_ms}
+
+
+def first(plan):
+    return [(kind.name, lambda run, kind=kind: first_byte(plan, kind, run)) for kind in [Hawser] + plan.rivals]
+
+
+def ping_pong(plan, kind, run):
+    with Cell(None, kind, run) as cell:
+        cell.load_server()
+        cell.load("echo:1,up=64,down=64,rounds=200")
+        rounds = 5000 if plan.quick else 20000
+        group = cell.load(f"echo:1,up=1,down=1,rounds={rounds}")["groups"][0]
+        cell.contender.check()
+        return {name: group["round"][name] for name in ("p50_us", "p99_us", "p999_us")}
+
+
+def latency(plan):
+    kinds = [DirectCubic, Hawser] + plan.fast_rivals()
+    return [(kind.name, lambda run, kind=kind: ping_pong(plan, kind, run)) for kind in kinds]
+
+
+def cpu_a_gigabyte(plan, kind, run):
+    size = (256 if plan.quick else 1024) * MB
+    with Cell(None, kind, run) as cell:
+        cell.web.file("warm", 8 * MB)
+        cell.web.file("blob", size, seed=run)
+        cell.download("warm", 30)
+        before = cell.cpu()
+        transfer = cell.download("blob", 120)
+        after = cell.cpu()
+        cell.contender.check()
+        per = (1 << 30) / size
+        return {"near_s": (after[0] - before[0]) * per, "far_s": (after[1] - before[1]) * per,
+                "mbit_s": size * 8 / 1e6 / transfer.seconds}
+
+
+def cpu(plan):
+    kinds = [Hawser, Stunnel, Haproxy] if plan.quick else [Hawser] + plan.fast_rivals()
+    return [(kind.name, lambda run, kind=kind: cpu_a_gigabyte(plan, kind, run)) for kind in kinds
+            if kind is not DirectBbr]
+
+
+def echo_beside_bulk(plan, kind, run):
+    """4 KB questions and answers while 8 downloads fill the link, which go on all the time."""
+    with Cell("vpn", kind, run) as cell:
+        cell.load_server()
+        cell.web.file("blob", 200 * MB, seed=run)
+        bulk = [cell.net.client.popen(["curl", "-sS", "-o", "/dev/null", cell.contender.url("blob")])
+                for _ in range(8)]
+        seen = []
+
+        def filled():
+            stats = cell.net.wanem.stats()["b-to-a"]
+            seen.append((time.monotonic(), stats["out_bytes"]))
+            return stats["out_bytes"] > 4 * MB
+        bed.wait_for(filled, 30, "the bulk transfers to fill the link")
+        begun = seen[-1]
+        rounds = 60 if plan.quick else 150
+        group = cell.load(f"echo:1,up=4096,down=4096,rounds={rounds},every_ms=50", timeout=90)["groups"][0]
+        assert all(process.poll() is None for process in bulk), "a bulk transfer ended before the echoes"
+        filled()
+        cell.contender.check()
+        spent = seen[-1][0] - begun[0]
+        share = (seen[-1][1] - begun[1]) * 8 / spent / LINKS["vpn"].down_bps
+        return {"p50_ms": group["round"]["p50_us"] / 1000, "p99_ms": group["round"]["p99_us"] / 1000,
+                "link_pct": 100 * share}
+
+
+def echo(plan):
+    kinds = [DirectCubic, Hawser] + plan.fast_rivals()
+    return [(kind.name, lambda run, kind=kind: echo_beside_bulk(plan, kind, run)) for kind in kinds]
+
+
+def short_sessions(plan, kind, run):
+    """New connections with 200 bytes up and 2000 down, as fast as they go."""
+    count = 5000 if plan.quick else 20000
+    with Cell(None, kind, run) as cell:
+        cell.load_server()
+        cell.load("short:500", arguments=["--opening", "64"])
+        before = cell.cpu()
+        result = cell.load(f"short:{count}", arguments=["--opening", "256", "--at-once", "256"])
+        after = cell.cpu()
+        cell.contender.check()
+        near, far = after[0] - before[0], after[1] - before[1]
+        return {"a_second": count / result["seconds"], "a_core_second": count / max(near, far, 0.01),
+                "near_us": near * 1e6 / count, "far_us": far * 1e6 / count,
+                "connect_p99_us": result["groups"][0]["connect"]["p99_us"]}
+
+
+def idle_sessions(plan, kind, run):
+    """Open connections that have said something and wait: private memory of each at each node."""
+    count = 2000 if plan.quick else 10000
+    with Cell(None, kind, run) as cell:
+        cell.load_server()
+        cell.load("short:200")
+        before = cell.anonymous_kb()
+        client = cell.net.client.popen(
+            [load_program(), "client", cell.contender.address(), str(DATA_PORT), "--group", f"idle:{count}", "--hold",
+             "--deadline", "110"], stdin=-1, stdout=-1, text=True)
+        line = client.stdout.readline().strip()
+        assert line == "held", f"load: {line}"
+        held = min_over(cell.anonymous_kb, 2)
+        out, _ = client.communicate("\n", timeout=120)
+        result = json.loads(out.splitlines()[-1])
+        assert result["errors"] == 0, f"load: {result['errors']} errors, the first: {result['first_error']}"
+        cell.contender.check()
+        return {"near_kb": (held[0] - before[0]) / count, "far_kb": (held[1] - before[1]) / count,
+                "at_once": result["most_at_once"]}
+
+
+def min_over(read, seconds):
+    """The smallest of a pair of readings over a time: buffers may be given back."""
+    end = time.monotonic() + seconds
+    least = read()
+    while time.monotonic() < end:
+        time.sleep(0.25)
+        least = [min(pair) for pair in zip(least, read())]
+    return least
+
+
+def sessions(plan):
+    kinds = [Hawser, Haproxy] if plan.quick else [Hawser, Haproxy, Stunnel]
+    return [(kind.name, lambda run, kind=kind: short_sessions(plan, kind, run)) for kind in kinds]
+
+
+def idle(plan):
+    kinds = [Hawser] if plan.quick else [Hawser, Haproxy, Stunnel]
+    return [(kind.name, lambda run, kind=kind: idle_sessions(plan, kind, run)) for kind in kinds]
+
+
+WORKLOADS = {
+    "geo": geo,
+    "first": first,
+    "branch": lambda plan: links(plan, "branch"),
+    "intercontinental": lambda plan: links(plan, "intercontinental"),
+    "leo": lambda plan: links(plan, "leo"),
+    "echo": echo,
+    "latency": latency,
+    "cpu": cpu,
+    "sessions": sessions,
+    "idle": idle,
+}
+
+
+# --- running ----------------------------------------------------------------------------------------
+
+
+def run_cell(function, run):
+    """{metric: value}, or {"error": reason}"""
+    try:
+        return function(run)
+    except OutOfTime as late:
+        return {"late": str(late)}
+    except Missing as missing:
+        return {"error": str(missing)}
+    except Exception as error:  # pylint: disable=broad-except
+        if os.environ.get("HAWSER_BENCH_LOGS"):
+            traceback.print_exc()
+        lines = str(error).splitlines() or [type(error).__name__]
+        return {"error": lines[0][:200]}
+
+
+def text_of(found):
+    parts = []
+    for name, value in found.items():
+        parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+    return ", ".join(parts)
+
+
+def measure(plan, names):
+    """{workload: {contender: [found of each run]}}"""
+    results = {name: {} for name in names}
+    begun = time.monotonic()
+    for run in range(1, plan.runs + 1):
+        for name in names:
+            for key, function in WORKLOADS[name](plan):
+                found = run_cell(function, run)
+                results[name].setdefault(key, []).append(found)
+                print(f"[{time.monotonic() - begun:5.0f} s] run {run} {name:<16} {key:<15} {text_of(found)}", flush=True)
+    return results
+
+
+def on_signal(number, frame):
+    raise KeyboardInterrupt
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="one run, fewer contenders, smaller: under three minutes")
+    parser.add_argument("--only", action="append", metavar="NAME", choices=list(WORKLOADS), help="only this workload")
+    parser.add_argument("--runs", type=int, metavar="N", help="interleaved runs (default 3, with --quick 1)")
+    parser.add_argument("--json", metavar="FILE", help="write every figure of every run")
+    parser.add_argument("--write", action="store_true", help="write doc/BENCHMARKS.md")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="measure nothing, use a file that --json wrote")
+    parser.add_argument("--list", action="store_true", help="name the workloads")
+    return parser.parse_args()
+
+
+def main():
+    options = parse()
+    if options.list:
+        print("\n".join(WORKLOADS))
+        return 0
+    if options.source:
+        with open(options.source, encoding="utf-8") as file:
+            document = json.load(file)
+    else:
+        reason = bed.why_not()
+        if reason:
+            sys.exit(f"bench: this cannot run here: {reason}")
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, on_signal)
+        plan = Plan(options)
+        begun = time.time()
+        results = measure(plan, options.only or list(WORKLOADS))
+        document = {"about": bench_report.about(plan, begun), "results": results}
+    if options.json and not options.source:
+        with open(options.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+    print()
+    print(bench_report.table(document))
+    if options.write:
+        path = os.path.join(bed.SOURCE, "doc", "BENCHMARKS.md")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(bench_report.page(document))
+        print(f"\nwrote {path}")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,237 @@
+"""What bench.py compares: ways to carry TCP connections from one gateway to the other.
+
+A contender is started on a test bed (test/net/bed.py) between the gateways; afterwards a client reaches the ports
+PORTS of the server, at .address(): the server's own where the contender is transparent, else the near gateway's.
+The rivals get what a good administrator would give them: bbr and 64 MB socket buffers on the gateways (direct-bbr: on
+the hosts), kcptun windows of the link's bandwidth-delay product."""
+
+import os
+import shutil
+import subprocess
+
+import bed
+
+PORTS = [80, 7000]  # nginx, and test/net/tools/load.c
+MTU = 1500
+BUFFER_BYTES = 64 << 20
+
+
+class Missing(Exception):
+    """A program that a contender needs is not there."""
+
+
+def need(*programs):
+    for name in programs:
+        if not shutil.which(name):
+            raise Missing(f"{name} is not installed")
+
+
+def tune(host):
+    """bbr and buffers that hold any of the links."""
+    host.congestion_control("bbr")
+    host.sysctl("net.ipv4.tcp_rmem", f"4096 131072 {BUFFER_BYTES}")
+    host.sysctl("net.ipv4.tcp_wmem", f"4096 65536 {BUFFER_BYTES}")
+
+
+def write(net, name, text, mode=0o644):
+    path = os.path.join(net.folder, name)
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    os.chmod(path, mode)
+    return path
+
+
+def wait_listening(host, ports, what):
+    for port in ports:
+        bed.wait_for(lambda port=port: host.listening(port), 20, f"{what} to listen on port {port}")
+
+
+class Contender:
+    """.name, .title; start() on a bed, .address() afterwards."""
+
+    name = title = None
+    transparent = False
+
+    def __init__(self, net, link=None):
+        self.net = net
+        self.link = link  # bench.Link, None without an emulator
+
+    def start(self):
+        raise NotImplementedError
+
+    def address(self):
+        return self.net.server.ip4 if self.transparent else self.net.near.ip4
+
+    def url(self, path):
+        return f"http://{self.address()}:80/{path}"
+
+    def check(self):
+        """Raises AssertionError if it was not this contender that carried the connections."""
+
+
+class DirectCubic(Contender):
+    name, title, transparent = "direct-cubic", "direct, cubic", True
+
+    def start(self):
+        pass  # what a bed's hosts have
+
+
+class DirectBbr(Contender):
+    name, title, transparent = "direct-bbr", "direct, bbr", True
+
+    def start(self):
+        tune(self.net.client)
+        tune(self.net.server)
+
+
+class Hawser(Contender):
+    """rate: a factor on the link's true rate that both ends are told; None: they are told nothing."""
+
+    name, title, transparent = "hawser", "hawser", True
+
+    def __init__(self, net, link=None, rate=1.0, store=False):
+        super().__init__(net, link)
+        self.rate = rate
+        self.store = store
+        self.pair = None
+        self.opened_before = 0
+
+    def _changes(self, peer, bits, folder):
+        changes = {f"peer {peer}": {"rate": f"{round(bits * self.rate / 1000)}kbit" if bits and self.rate else None}}
+        if self.store:
+            changes["store"] = {"path": os.path.join(self.net.folder, folder)}
+        return changes
+
+    def start(self):
+        up, down = (self.link.up_bps, self.link.down_bps) if self.link else (0, 0)
+        self.pair = self.net.pair(near=self._changes("dc", up, "store-near"),
+                                  far=self._changes("branch", down, "store-far"), wait=False)
+        self.pair.wait_up(60)
+        bed.wait_for(self._all_lanes, 60, "all lanes of both nodes")
+        self.opened_before = self.opened()
+
+    def _all_lanes(self):
+        return all(len([lane for lane in daemon.ctl("lanes") if lane["state"] == "up"]) >= 2
+                   for daemon in self.pair.all())
+
+    def restart(self):
+        """Both daemons end and start again, with the store they had."""
+        for daemon in self.pair.all():
+            daemon.kill()
+        for daemon in self.pair.all():
+            daemon.wait(20)
+        self.start()
+
+    def opened(self):
+        return sum(peer["opened"] for peer in self.pair.near.ctl("peers"))
+
+    def check(self):
+        bypassed = {reason["name"]: reason["count"] for reason in self.pair.near.ctl("bypass") if reason["count"]}
+        assert not bypassed, f"hawser let connections go direct: {bypassed}"
+        assert self.opened() > self.opened_before, "hawser carried nothing"
+
+
+class Haproxy(Contender):
+    name, title = "haproxy", "haproxy pair (TCP, bbr)"
+
+    @staticmethod
+    def _conf(listen, to, pid):
+        text = (f"global\n  maxconn 30000\n  pidfile {pid}\ndefaults\n  mode tcp\n  timeout connect 20s\n"
+                "  timeout client 10m\n  timeout server 10m\n")
+        for port in PORTS:
+            text += f"listen p{port}\n  bind {listen}:{port}\n  server next {to}:{port}\n"
+        return text
+
+    def start(self):
+        need("haproxy")
+        net = self.net
+        for host, to in ((net.far, net.server.ip4), (net.near, net.branches[0].wan(1)[0])):
+            tune(host)
+            listen = net.branches[0].wan(1)[0] if host is net.far else host.ip4
+            conf = write(net, f"haproxy-{host.name}.cfg", self._conf(listen, to, f"{net.folder}/haproxy-{host.name}.pid"))
+            host.popen(["haproxy", "-db", "-f", conf])
+            wait_listening(host, PORTS, "haproxy")
+
+
+class Stunnel(Contender):
+    name, title = "stunnel", "stunnel pair (TLS 1.3, bbr)"
+
+    def start(self):
+        need("stunnel", "openssl")
+        net = self.net
+        key = os.path.join(net.folder, "stunnel.pem")
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=bench", "-days", "2",
+                        "-keyout", key, "-out", key + ".crt"], check=True, capture_output=True, timeout=30)
+        far_wan = net.branches[0].wan(1)[0]
+        head = "foreground = yes\nsyslog = no\ndebug = err\npid =\nsocket = l:TCP_NODELAY=1\nsocket = r:TCP_NODELAY=1\n"
+        far, near = head + f"cert = {key}.crt\nkey = {key}\n", head + f"client = yes\nverifyChain = no\n"
+        for port in PORTS:
+            far += f"[p{port}]\naccept = {far_wan}:{port}\nconnect = {net.server.ip4}:{port}\n"
+            near += f"[p{port}]\naccept = {net.near.ip4}:{port}\nconnect = {far_wan}:{port}\n"
+        for host, conf in ((net.far, far), (net.near, near)):
+            tune(host)
+            host.popen(["stunnel", write(net, f"stunnel-{host.name}.conf", conf)])
+            wait_listening(host, PORTS, "stunnel")
+
+
+class Ssh(Contender):
+    name, title = "ssh", "ssh -L (bbr)"
+
+    def start(self):
+        need("ssh", "ssh-keygen", "/usr/sbin/sshd")
+        net, far_wan = self.net, self.net.branches[0].wan(1)[0]
+        for name in ("ssh-host", "ssh-user"):
+            subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", os.path.join(net.folder, name)],
+                           check=True, capture_output=True, timeout=30)
+        os.makedirs("/run/sshd", exist_ok=True)
+        conf = write(net, "sshd.conf", f"""Port 2222
+ListenAddress {far_wan}
+HostKey {net.folder}/ssh-host
+AuthorizedKeysFile {net.folder}/ssh-user.pub
+PidFile {net.folder}/sshd.pid
+StrictModes no
+UsePAM no
+PermitRootLogin yes
+AllowTcpForwarding yes
+MaxSessions 1000
+""")
+        tune(net.far)
+        tune(net.near)
+        net.far.popen(["/usr/sbin/sshd", "-D", "-e", "-f", conf])
+        wait_listening(net.far, [2222], "sshd")
+        command = ["ssh", "-F", "none", "-N", "-p", "2222", "-i", f"{net.folder}/ssh-user", "-o", "BatchMode=yes",
+                   "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "Compression=no",
+                   "-o", "ExitOnForwardFailure=yes"]
+        for port in PORTS:
+            command += ["-L", f"{net.near.ip4}:{port}:{net.server.ip4}:{port}"]
+        net.near.popen(command + [f"root@{far_wan}"])
+        wait_listening(net.near, PORTS, "ssh")
+
+
+class Kcptun(Contender):
+    name, title = "kcptun", "kcptun pair"
+
+    def _windows(self):
+        """(down, up) packets that fill the link; the default where there is no emulator."""
+        if not self.link:
+            return 2048, 2048
+        windows = [round(bps / 8 * self.link.rtt_ms / 1000 / 1350 * 1.2) for bps in (self.link.down_bps, self.link.up_bps)]
+        return tuple(max(128, window) for window in windows)
+
+    def start(self):
+        need("kcptun-client", "kcptun-server")
+        net, far_wan = self.net, self.net.branches[0].wan(1)[0]
+        down, up = self._windows()
+        common = ["--key", "bench", "--crypt", "aes-128", "--mode", "fast2", "--nocomp", "--quiet", "--smuxver", "2",
+                  "--sockbuf", str(16 << 20), "--smuxbuf", str(32 << 20), "--streambuf", str(16 << 20)]
+        for host in (net.near, net.far):
+            tune(host)
+        for port in PORTS:
+            net.far.popen(["kcptun-server", "-l", f"{far_wan}:{4000 + port}", "-t", f"{net.server.ip4}:{port}",
+                           "--sndwnd", str(down), "--rcvwnd", str(4 * up)] + common)
+            net.near.popen(["kcptun-client", "-l", f"{net.near.ip4}:{port}", "-r", f"{far_wan}:{4000 + port}",
+                            "--sndwnd", str(up), "--rcvwnd", str(4 * down)] + common)
+        wait_listening(net.near, PORTS, "kcptun")
+
+
+RIVALS = [DirectCubic, DirectBbr, Haproxy, Stunnel, Ssh, Kcptun]
