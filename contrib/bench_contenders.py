@@ -6,6 +6,7 @@ The rivals get what a good administrator would give them: bbr and 64 MB socket b
 the hosts), kcptun windows of the link's bandwidth-delay product."""
 
 import os
+import resource
 import shutil
 import subprocess
 
@@ -31,6 +32,11 @@ def tune(host):
     host.congestion_control("bbr")
     host.sysctl("net.ipv4.tcp_rmem", f"4096 131072 {BUFFER_BYTES}")
     host.sysctl("net.ipv4.tcp_wmem", f"4096 65536 {BUFFER_BYTES}")
+
+
+def max_sessions():
+    """haproxy takes two descriptors a session."""
+    return min(30000, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 2 - 200)
 
 
 def write(net, name, text, mode=0o644):
@@ -136,7 +142,7 @@ class Haproxy(Contender):
 
     @staticmethod
     def _conf(listen, to, pid):
-        text = (f"global\n  maxconn 30000\n  pidfile {pid}\ndefaults\n  mode tcp\n  timeout connect 20s\n"
+        text = (f"global\n  maxconn {max_sessions()}\n  pidfile {pid}\ndefaults\n  mode tcp\n  timeout connect 20s\n"
                 "  timeout client 10m\n  timeout server 10m\n")
         for port in PORTS:
             text += f"listen p{port}\n  bind {listen}:{port}\n  server next {to}:{port}\n"

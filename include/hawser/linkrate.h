@@ -22,7 +22,7 @@ struct linkrate {
     uint32_t overhead;       /* header bytes of one: IP, TCP and its timestamps */
     uint64_t window_start_us;
     uint64_t window_acked, window_retransmitted;
-    bool window_full;        /* the lane always had something to send in this window */
+    bool window_full, was_full; /* the lane always had something to send in this window, in the one before */
     uint64_t raised_us;
 };
 

@@ -3,7 +3,7 @@
  * A session is two halves that know nothing of each other: `out`, from our host into the tunnel, and `in`, from the tunnel
  * to our host. Each counts bytes from 0; the end of a direction counts as one more.
  *
- *   out:  acked <= sent <= read      replay holds [acked, read); [acked, sent) may have to be sent again
+ *   out:  acked <= sent <= read           see replay.h
  *   in:   consumed <= received <= granted      [consumed, received) is with the leg
  *
  * A half goes OPEN -> ENDING (its final offset is known) -> DONE (the end was confirmed), or from OPEN and ENDING to RESET.
@@ -17,6 +17,7 @@
 #include "hawser/heap.h"
 #include "hawser/map.h"
 #include "hawser/mux.h"
+#include "hawser/replay.h"
 #include "hawser/rules.h"
 
 enum session_half { HALF_OPEN, HALF_ENDING, HALF_DONE, HALF_RESET };
@@ -44,13 +45,13 @@ struct session {
     bool rst_heard;         /* the peer's RST is in */
     bool retired;           /* over for the tunnel; only the leg is waited for */
     bool finish_sent;       /* leg_finish was said */
+    bool fin_sent;          /* over a lane that is not lost since */
     enum frame_rst_reason rst_reason;
     enum session_half out, in;
 
     /* out */
-    struct slices replay;
-    uint32_t cursor_slice, cursor_byte; /* where `sent` is in the replay */
-    uint64_t acked, sent, sent_most, read, allowed;
+    struct replay replay;
+    uint64_t allowed;       /* the leg may read up to this offset */
     uint64_t limit;         /* offset up to which the peer takes bytes */
     uint64_t opening_used;  /* of the tunnel's opening credit */
     uint64_t send_reserved; /* of memory->growth */
@@ -58,7 +59,10 @@ struct session {
     uint8_t turn_lane;      /* which heap */
     double last_key;        /* log2 of the bytes sent lately, see transmit.c */
     int last_slot;          /* lane of the last DATA, -1 none */
-    uint64_t slot_end[CONFIG_LANES_MAX]; /* end of the last bytes sent on each lane: past acked, they may be lost with it */
+    struct {
+        uint64_t from, end; /* of unacknowledged bytes that went over the lane: they may be lost with it */
+    } slots[CONFIG_LANES_MAX];
+    bool reset_after_sent;  /* our host reset: so shall the peer's, once it has what came before */
 
     /* in */
     uint64_t received, consumed, final; /* final: UINT64_MAX until the FIN is in */
@@ -160,6 +164,8 @@ void session_grow_window(struct session *s, uint64_t wanted);
 uint64_t session_memory_left(const struct mux *m);
 /* Let the host be read as far as memory and the queue allow. */
 void session_update_allowed(struct session *s);
+/* Everything was sent: then the end, or the reset, of the direction. */
+void session_end_if_sent(struct session *s);
 /* A lane is lost: send again what may not have arrived over it. */
 void session_lane_lost(struct session *s, unsigned slot);
 const char *session_state_text(const struct session *s);

@@ -190,7 +190,7 @@ static void read_host(struct leg *l)
         if (n == -EINTR)
             continue;
         if (n == -EAGAIN) {
-            l->readable = false;
+            l->readable = l->hangup = false;
         } else if (n < 0) {
             close_now(l, (int)n);
         } else if (n == 0) {
@@ -305,7 +305,8 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
         l->writable = true;
     if (what & EV_READ)
         l->readable = true;
-    if (what & EV_CLOSED)
+    /* an error comes as both at once, without EV_CLOSED: then too there may be no further edge */
+    if ((what & EV_CLOSED) || (what & (EV_READ | EV_WRITE)) == (EV_READ | EV_WRITE))
         l->readable = l->hangup = true;
     loop_defer(l->host->loop, &l->pump);
 }

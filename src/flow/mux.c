@@ -346,7 +346,7 @@ void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct
         struct mux_session_report r = {
             .id = s->id,
             .age_us = now - s->born_us,
-            .in_bytes = s->read,
+            .in_bytes = s->replay.read,
             .out_bytes = s->consumed,
             .wire_bytes = s->wire_bytes,
             .client = s->client,

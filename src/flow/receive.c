@@ -275,39 +275,24 @@ void receive_consumed(struct session *s, uint64_t total)
 
 /* ---- confirmations of what we sent ---- */
 
-static void drop_acked(struct session *s, uint64_t acked)
-{
-    uint32_t before = s->replay.count;
-    slices_drop(&s->replay, acked - s->acked);
-    uint32_t dropped = before - s->replay.count;
-    s->acked = acked;
-    if (s->sent <= acked) {
-        s->sent = acked; /* the peer has more than what was sent since the rewind */
-        s->cursor_slice = s->cursor_byte = 0;
-        return;
-    }
-    s->cursor_slice -= dropped;
-    if (s->cursor_slice == 0)
-        s->cursor_byte = (uint32_t)(s->sent - acked);
-}
-
 static void take_ack(struct session *s, uint64_t offset)
 {
-    bool with_fin = s->out == HALF_ENDING && offset == s->read + 1;
-    uint64_t upto = with_fin ? s->read : offset;
+    bool with_fin = s->out == HALF_ENDING && offset == s->replay.read + 1;
+    uint64_t upto = with_fin ? s->replay.read : offset;
     if (s->out > HALF_ENDING)
         return;
-    if (upto > s->sent_most) {
+    if (upto > replay_sent(&s->replay)) {
         session_reset(s, FRAME_RST_PROTOCOL);
         return;
     }
     s->confirmed = true;
-    if (upto > s->acked)
-        drop_acked(s, upto);
+    if (upto > s->replay.acked)
+        replay_ack(&s->replay, upto);
     if (with_fin) {
         session_set_out(s, HALF_DONE);
         s->wants &= ~(uint32_t)WANT_FIN;
     }
+    session_end_if_sent(s);
     transmit_schedule(s);
     session_update_allowed(s);
     session_check_over(s);

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "hawser/clock.h"
 #include "hawser/log.h"
@@ -42,7 +41,7 @@ void session_set_in(struct session *s, enum session_half to)
 
 static bool is_reset(const struct session *s)
 {
-    return s->out == HALF_RESET || s->in == HALF_RESET;
+    return s->out == HALF_RESET || (s->in == HALF_RESET && !s->reset_after_sent);
 }
 
 const char *session_state_text(const struct session *s)
@@ -83,7 +82,7 @@ void session_grow_window(struct session *s, uint64_t wanted)
 /* What of the bytes between acked and allowed the floor does not pay. */
 static uint64_t reserve_for(const struct session *s, uint64_t allowed)
 {
-    uint64_t held = allowed - s->acked, floor = s->mux->world->memory->session_floor_bytes;
+    uint64_t held = allowed - s->replay.acked, floor = s->mux->world->memory->session_floor_bytes;
     return held > floor ? held - floor : 0;
 }
 
@@ -105,14 +104,14 @@ void session_update_allowed(struct session *s)
     }
     if (s->out != HALF_OPEN || s->leg == NULL)
         return;
-    uint64_t wanted = s->sent + unsent_quota(s);
-    bool starved = s->read == s->allowed;
+    uint64_t wanted = replay_sent(&s->replay) + unsent_quota(s);
+    bool starved = s->replay.read == s->allowed;
     if (wanted <= s->allowed || (wanted - s->allowed < SESSION_UNSENT_MIN / 2 && !starved))
         return;
     uint64_t reserve = reserve_for(s, wanted);
     if (reserve > s->send_reserved) {
         if (!budget_take(growth, reserve - s->send_reserved)) {
-            wanted = s->acked + s->mux->world->memory->session_floor_bytes + s->send_reserved;
+            wanted = s->replay.acked + s->mux->world->memory->session_floor_bytes + s->send_reserved;
             if (wanted <= s->allowed)
                 return; /* memory is short: what is acknowledged makes room */
             reserve = s->send_reserved;
@@ -194,7 +193,7 @@ static void session_free(struct session *s)
 /* Everything that is kept for sending or for filling gaps. */
 static void drop_bytes(struct session *s)
 {
-    slices_clear(&s->replay);
+    replay_drop(&s->replay);
     for (uint32_t i = 0; i < s->early_count; i++)
         chunk_unref(s->early[i].slice.chunk);
     free(s->early);
@@ -241,9 +240,7 @@ static void reset_halves(struct session *s)
     if (session_half_may(s->in, HALF_RESET))
         session_set_in(s, HALF_RESET);
     drop_bytes(s);
-    s->cursor_slice = s->cursor_byte = 0;
-    s->acked = s->sent = s->read = s->sent_most; /* what was not sent never will be */
-    s->reset_after_final = false;
+    s->reset_after_final = s->reset_after_sent = false;
     s->wants &= ~(uint32_t)(WANT_ACK | WANT_CREDIT | WANT_FIN);
     if (s->leg != NULL)
         leg_abort(s->leg);
@@ -251,8 +248,10 @@ static void reset_halves(struct session *s)
 
 void session_reset(struct session *s, enum frame_rst_reason reason)
 {
-    if (s->retired || (s->out >= HALF_DONE && s->in >= HALF_DONE))
+    if (s->retired || (s->out >= HALF_DONE && s->in >= HALF_DONE)) {
+        session_check_over(s);
         return;
+    }
     s->rst_reason = reason;
     reset_halves(s);
     if ((s->wants & WANT_OPEN) != 0 && s->id == 0)
@@ -299,10 +298,8 @@ static bool deliver_then_reset(struct session *s, const struct frame *f)
         return false;
     if (session_half_may(s->out, HALF_RESET))
         session_set_out(s, HALF_RESET);
-    slices_clear(&s->replay);
+    replay_drop(&s->replay);
     transmit_forget(s);
-    s->cursor_slice = s->cursor_byte = 0;
-    s->acked = s->sent = s->read = s->sent_most;
     s->final = f->rst.final;
     s->reset_after_final = true;
     return true;
@@ -332,7 +329,6 @@ void session_lane_lost(struct session *s, unsigned slot)
 {
     if (s->retired || s->id == 0)
         return;
-    bool bytes_lost = s->slot_end[slot] > s->acked;
     if (s->reset_after_final) {
         reset_halves(s); /* the missing bytes may not come any more */
         session_check_over(s);
@@ -345,13 +341,11 @@ void session_lane_lost(struct session *s, unsigned slot)
         return;
     }
     session_want(s, WANT_ACK | WANT_CREDIT);
-    if (bytes_lost && s->out <= HALF_ENDING) {
-        s->sent = s->acked;
-        s->cursor_slice = s->cursor_byte = 0;
-        memset(s->slot_end, 0, sizeof(s->slot_end));
-    }
-    if (s->out == HALF_ENDING && s->sent == s->read)
-        session_want(s, WANT_FIN);
+    if (s->out <= HALF_ENDING)
+        replay_send_again(&s->replay, s->slots[slot].from, s->slots[slot].end);
+    s->slots[slot].from = s->slots[slot].end = 0;
+    s->fin_sent = false;
+    session_end_if_sent(s);
     transmit_schedule(s);
 }
 
@@ -370,14 +364,14 @@ static void leg_data(void *owner, struct slice slice)
         chunk_unref(slice.chunk);
         return;
     }
-    if (slices_push(&s->replay, slice) < 0) {
+    bool first = s->replay.read == 0;
+    if (replay_append(&s->replay, slice) < 0) {
         chunk_unref(slice.chunk);
         session_reset(s, FRAME_RST_OVERLOAD);
         return;
     }
-    if (s->near && s->read == 0)
+    if (s->near && first)
         session_recognise(s, slice_bytes(&slice), slice.len);
-    s->read += slice.len;
     s->mux->totals.in_bytes += slice.len;
     transmit_schedule(s);
     tunnel_kick(s->mux->tunnel);
@@ -389,8 +383,7 @@ static void leg_eof(void *owner)
     if (s->retired || s->out != HALF_OPEN)
         return;
     session_set_out(s, HALF_ENDING);
-    if (s->sent == s->read)
-        session_want(s, WANT_FIN);
+    session_end_if_sent(s);
 }
 
 static void leg_consumed(void *owner, uint64_t total)
@@ -429,14 +422,41 @@ enum frame_rst_reason session_reason_of_errno(int err, bool connected)
     }
 }
 
+/* Our host reset its connection. What it sent before goes to the peer first, as TCP would have it, where that takes no more
+ * than the link's time. */
+static bool send_then_reset(struct session *s)
+{
+    bool bytes_left = replay_sent(&s->replay) < s->replay.read && s->limit >= s->replay.read;
+    if (s->id == 0 || s->out > HALF_ENDING || is_reset(s) || s->rst_heard || !bytes_left)
+        return false;
+    s->reset_after_sent = true;
+    if (s->out == HALF_OPEN)
+        session_set_out(s, HALF_ENDING);
+    if (session_half_may(s->in, HALF_RESET))
+        session_set_in(s, HALF_RESET);
+    s->wants &= ~(uint32_t)(WANT_CREDIT | WANT_FIN);
+    return true;
+}
+
+void session_end_if_sent(struct session *s)
+{
+    if (s->out != HALF_ENDING || replay_sent(&s->replay) < s->replay.read || replay_again_left(&s->replay) > 0)
+        return;
+    if (s->reset_after_sent)
+        session_reset(s, FRAME_RST_BY_HOST);
+    else if (!s->fin_sent)
+        session_want(s, WANT_FIN);
+}
+
 static void leg_closed(void *owner, int err)
 {
     struct session *s = owner;
     leg_release(s->leg);
     s->leg = NULL;
-    if (err != 0 && !s->retired)
-        session_reset(s, session_reason_of_errno(err, s->near || s->origin_connected));
-    else
+    enum frame_rst_reason reason = session_reason_of_errno(err, s->near || s->origin_connected);
+    if (err != 0 && !s->retired && !(reason == FRAME_RST_BY_HOST && send_then_reset(s)))
+        session_reset(s, reason);
+    else if (err == 0 || s->retired)
         session_check_over(s);
 }
 

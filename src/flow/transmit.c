@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <math.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "hawser/clock.h"
@@ -33,12 +34,15 @@ static uint64_t sendable(const struct session *s)
 {
     if (s->retired || s->out > HALF_ENDING || (s->near && (s->id == 0 || (s->wants & WANT_OPEN) != 0)))
         return 0;
-    uint64_t end = s->limit;
+    uint64_t again = replay_again_left(&s->replay);
+    if (again > 0)
+        return again;
+    uint64_t sent = replay_sent(&s->replay), end = s->limit;
     if (!s->credited)
-        end = s->sent_most + s->mux->opening_left;
-    if (end > s->read)
-        end = s->read;
-    return end > s->sent ? end - s->sent : 0;
+        end = sent + s->mux->opening_left;
+    if (end > s->replay.read)
+        end = s->replay.read;
+    return end > sent ? end - sent : 0;
 }
 
 static unsigned lane_for(const struct session *s, uint64_t waiting, uint64_t now_us)
@@ -124,46 +128,25 @@ static struct session *next_session(struct mux *m, enum tunnel_role role)
 
 /* ---- writing ---- */
 
-static void copy_out(struct session *s, uint8_t *to, uint32_t len)
-{
-    s->sent += len;
-    while (len > 0) {
-        struct slice *from = slices_at(&s->replay, s->cursor_slice);
-        uint32_t n = from->len - s->cursor_byte;
-        if (n > len)
-            n = len;
-        memcpy(to, slice_bytes(from) + s->cursor_byte, n);
-        to += n;
-        len -= n;
-        s->cursor_byte += n;
-        if (s->cursor_byte == from->len) {
-            s->cursor_slice++;
-            s->cursor_byte = 0;
-        }
-    }
-}
-
-static void account(struct session *s, unsigned slot, uint32_t len)
+static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t len, bool fresh)
 {
     struct mux *m = s->mux;
     struct mux_class *c = mux_class_of(m, s->class_index);
-    if (s->sent > s->sent_most) {
-        if (!s->credited) {
-            uint64_t fresh = s->sent - s->sent_most;
-            assert(fresh <= m->opening_left);
-            m->opening_left -= fresh;
-            s->opening_used += fresh;
-        }
-        s->sent_most = s->sent;
+    if (fresh && !s->credited) {
+        assert(len <= m->opening_left);
+        m->opening_left -= len;
+        s->opening_used += len;
     }
+    if (s->slots[slot].end <= s->replay.acked || offset < s->slots[slot].from)
+        s->slots[slot].from = offset;
+    if (offset + len > s->slots[slot].end)
+        s->slots[slot].end = offset + len;
     m->virtual_now = c->virtual_time;
     c->virtual_time += (double)len / (c->weight > 0 ? c->weight : 1);
     c->bytes += len;
     s->wire_bytes += len;
     s->last_slot = (int)slot;
-    s->slot_end[slot] = s->sent;
-    uint64_t now = clock_now_us();
-    s->last_key = key_after(s->last_key, now, len);
+    s->last_key = key_after(s->last_key, clock_now_us(), len);
 }
 
 /* One DATA of the session into out; false when the block has no room for it. */
@@ -172,21 +155,22 @@ static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
     size_t room = (size_t)(out->end - out->at);
     if (room <= BLOCK_TAIL_BYTES)
         return false;
-    uint64_t len = sendable(s);
+    bool fresh = replay_again_left(&s->replay) == 0;
+    struct replay_cursor *cursor = fresh ? &s->replay.next : &s->replay.again;
+    uint64_t len = sendable(s), offset = cursor->offset;
     if (len > room - FRAME_DATA_HEADER_MAX)
         len = room - FRAME_DATA_HEADER_MAX;
     if (len > FRAME_DATA_MAX)
         len = FRAME_DATA_MAX;
     assert(len > 0);
-    uint8_t *to = frame_put_data(out, s->id, s->sent, (uint32_t)len);
+    uint8_t *to = frame_put_data(out, s->id, offset, (uint32_t)len);
     if (to == NULL)
         return false;
-    copy_out(s, to, (uint32_t)len);
-    account(s, slot, (uint32_t)len);
-    if (s->sent == s->read && s->out == HALF_ENDING)
-        session_want(s, WANT_FIN);
+    replay_copy(&s->replay, cursor, to, (uint32_t)len);
+    account(s, slot, offset, (uint32_t)len, fresh);
     transmit_schedule(s);
     session_update_allowed(s);
+    session_end_if_sent(s);
     return true;
 }
 
@@ -235,13 +219,14 @@ static int put_want(struct session *s, uint32_t want, struct cursor_out *out)
         break;
     case WANT_FIN:
         f.type = FRAME_FIN;
-        f.fin.final = s->read;
+        s->fin_sent = true; /* or wanted again, if it does not fit now */
+        f.fin.final = s->replay.read;
         break;
     default:
         f.type = FRAME_RST;
         f.rst.reason = s->rst_reason;
         f.rst.answer = want == WANT_RST_ANSWER;
-        f.rst.final = s->sent_most;
+        f.rst.final = replay_sent(&s->replay);
         break;
     }
     int err = frame_put(out, &f);
@@ -301,7 +286,7 @@ void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cur
     while ((s = next_session(m, role)) != NULL) {
         if (!put_data(s, slot, out))
             break;
-        if (role != TUNNEL_ROLE_BULK && (s->wants & WANT_FIN) != 0)
+        if (role != TUNNEL_ROLE_BULK && (s->wants & (WANT_FIN | WANT_RST)) != 0)
             fill_owed(m, out); /* a short answer and its end leave together */
         if (out->err != 0)
             break;

@@ -52,7 +52,9 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
 {
     bool changed = false;
     uint64_t delivered = r->window_acked * 8 * 1000000 / length_us; /* payload bits a second */
-    if (r->window_full && delivered > r->best) {
+    bool full = r->window_full && r->was_full; /* a transfer's first acknowledgements are a round trip late */
+    r->was_full = r->window_full;
+    if (full && delivered > r->best) {
         r->best = delivered;
         changed = true;
     }
@@ -62,7 +64,7 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
     bool lossy = moved > (uint64_t)LOSS_LEAST_SEGMENTS * r->mss &&
                  r->window_retransmitted * 1000 > r->window_acked * LOSS_HIGH_PERMILLE;
     uint64_t pace = payload_of(r, r->target) / 1000 * PACING_PERMILLE;
-    if (r->window_full && lossy && delivered * 10 < pace * 9) {
+    if (full && lossy && delivered * 10 < pace * 9) {
         if (delivered < r->best)
             r->best -= r->best / 10; /* one bad window may be chance; a link that became slower shows in several */
         uint64_t most = delivered > r->best ? delivered : r->best;
@@ -73,7 +75,8 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
         r->raised_us = now_us;
         return true;
     }
-    if (!lossy && r->target < r->configured && now_us - r->raised_us > 8 * window_us(r)) {
+    if (!lossy && full && r->target < r->configured &&
+        now_us - r->raised_us >= 2 * length_us) {
         r->target += r->target / 1000 * RAISE_PERMILLE;
         if (r->target > r->configured)
             r->target = r->configured;

@@ -101,6 +101,7 @@ static int in_bio_read(BIO *bio, char *bytes, int len)
     }
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         l->readable = errno == EINTR;
+        l->hangup = false; /* after an end recv never says so */
         BIO_set_retry_read(bio);
         return -1;
     }
@@ -440,7 +441,8 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
         l->writable = true;
     if (what & EV_READ)
         l->readable = true;
-    if (what & EV_CLOSED)
+    /* an error comes as both at once, without EV_CLOSED: then too there may be no further edge */
+    if ((what & EV_CLOSED) || (what & (EV_READ | EV_WRITE)) == (EV_READ | EV_WRITE))
         l->readable = l->hangup = true;
     if (l->state == LANE_CONNECTING && (what & (EV_WRITE | EV_READ)))
         finish_connect(l);

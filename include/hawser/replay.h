@@ -1,0 +1,46 @@
+/* replay.h - what one direction of a session has read from its host and the peer has not acknowledged (floor 5).
+ * Bytes [acked, read) by reference; [acked, sent) has been sent and may have to be sent again. Two cursors walk it: `next`
+ * at what was never sent, `again` over a range that a lost lane may have lost. One thread. */
+#ifndef HAWSER_REPLAY_H
+#define HAWSER_REPLAY_H
+
+#include <stdint.h>
+
+#include "hawser/chunk.h"
+
+struct replay_cursor {
+    uint64_t offset;
+    uint32_t slice, byte; /* the slice from the front, and the byte in it */
+};
+
+/* Zero-initialised is empty. acked <= again.offset <= again_end <= next.offset <= read, while again is under way. */
+struct replay {
+    struct slices slices;
+    uint64_t acked, read;
+    struct replay_cursor next, again;
+    uint64_t again_end;
+};
+
+static inline uint64_t replay_sent(const struct replay *r)
+{
+    return r->next.offset;
+}
+
+/* Bytes to be sent again now. */
+static inline uint64_t replay_again_left(const struct replay *r)
+{
+    return r->again_end > r->again.offset ? r->again_end - r->again.offset : 0;
+}
+
+/* Append; the reference becomes the replay's unless -ENOMEM. */
+int replay_append(struct replay *r, struct slice s);
+/* Copy len bytes at a cursor and move it on. len bytes must be there. */
+void replay_copy(struct replay *r, struct replay_cursor *c, uint8_t *to, uint32_t len);
+/* The peer has everything before upto (acked < upto <= sent). */
+void replay_ack(struct replay *r, uint64_t upto);
+/* [from, to) of what was sent goes again; joins a range that is under way already. */
+void replay_send_again(struct replay *r, uint64_t from, uint64_t to);
+/* Forget all bytes; what was read and not sent never will be: read = acked = sent. */
+void replay_drop(struct replay *r);
+
+#endif
