@@ -21,8 +21,10 @@ static inline void budget_init(struct budget *b, uint64_t cap)
 /* Take n if it fits under the cap. */
 static inline bool budget_take(struct budget *b, uint64_t n)
 {
+    if (n > b->cap)
+        return false;
     uint64_t was = atomic_fetch_add_explicit(&b->used, n, memory_order_relaxed);
-    if (was + n <= b->cap)
+    if (was <= b->cap - n)
         return true;
     atomic_fetch_sub_explicit(&b->used, n, memory_order_relaxed);
     return false;

@@ -110,7 +110,7 @@ struct node {
     uint64_t descriptors_max;
     int intercept_fd[2], tunnel_fd; /* main; -1: closed */
     struct event intercept_event[2], tunnel_event;
-    bool wants_intercept, accepting;
+    bool wants_intercept, accepting, draining;
     enum bypass_reason closed_for; /* while !accepting */
     struct {
         struct endpoint server;

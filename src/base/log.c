@@ -76,7 +76,7 @@ void log_line(enum log_level level, const char *fmt, ...)
     if (len > sizeof(line) - 1)
         len = sizeof(line) - 1; /* cut, never split over two lines */
     for (size_t i = 0; i < len; i++) {
-        if ((unsigned char)line[i] < ' ')
+        if ((unsigned char)line[i] < ' ' || line[i] == 0x7f)
             line[i] = ' '; /* a name from outside cannot forge a line */
     }
     line[len++] = '\n';

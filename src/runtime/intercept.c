@@ -33,6 +33,11 @@ enum {
 
 /* ---- one caught connection ---- */
 
+static bool over(uint64_t used, uint64_t cap, unsigned percent)
+{
+    return used * 100 >= cap * percent;
+}
+
 /* DSCP of the SYN (tcp(7), TCP_SAVED_SYN): the IP header comes first. */
 static uint8_t dscp_of(int fd)
 {
@@ -107,11 +112,11 @@ static void go_direct(struct node *n, const struct caught *c, enum bypass_reason
 {
     note(n, reason, c);
     struct relay_order *o = malloc(sizeof(*o));
-    if (o == NULL || !n->mux_world.session_starts(n)) {
-        free(o);
+    if (o == NULL) {
         reset_and_close(c->fd);
         return;
     }
+    atomic_fetch_add(&n->sessions, 1); /* counted, but not refused: a budget is why it goes direct */
     *o = (struct relay_order){.fd = c->fd};
     o->origin = (struct leg_origin){.client = c->client, .server = c->server, .source = CONFIG_SOURCE_CLIENT,
                                     .dscp = c->dscp, .timeout_us = n->mux_world.connect_timeout_us};
@@ -130,8 +135,7 @@ static void become_session(struct node *n, const struct caught *c, struct node_p
     struct open_order *o = malloc(sizeof(*o));
     if (o == NULL || !n->mux_world.session_starts(n)) {
         free(o);
-        note(n, BYPASS_SESSIONS, c);
-        reset_and_close(c->fd);
+        go_direct(n, c, BYPASS_SESSIONS);
         return;
     }
     struct worker *w = worker_pick(n, peer->home);
@@ -179,6 +183,8 @@ static void route_caught(struct node *n, const struct caught *c)
         reset_and_close(c->fd);
     } else if (action == CONFIG_ACTION_BYPASS) {
         go_direct(n, c, BYPASS_CLASS);
+    } else if (n->draining) {
+        go_direct(n, c, n->closed_for);
     } else if (peer == NULL) {
         go_direct(n, c, BYPASS_NO_PEER);
     } else if (!peer->up) {
@@ -201,14 +207,29 @@ static void close_listener(struct node *n, unsigned i)
     n->intercept_fd[i] = -1;
 }
 
+static int accept_one(struct node *n, int listener);
+
+/* What waits in the queue would be reset with the listener: it goes direct. */
+static void drain_listener(struct node *n, unsigned i)
+{
+    for (int k = 0; k < BACKLOG && n->intercept_fd[i] >= 0; k++) {
+        if (accept_one(n, n->intercept_fd[i]) < 0)
+            return;
+    }
+}
+
 static void stop_accepting(struct node *n, enum bypass_reason reason, const char *figures)
 {
     if (!n->accepting)
         return;
+    n->closed_for = reason;
+    n->draining = true;
+    drain_listener(n, 0);
+    drain_listener(n, 1);
+    n->draining = false;
     close_listener(n, 0);
     close_listener(n, 1);
     n->accepting = false;
-    n->closed_for = reason;
     bypass_note(&n->bypass, reason, figures);
 }
 
@@ -247,6 +268,10 @@ static void on_caught(evutil_socket_t fd, short what, void *arg)
         }
         if (err == -EAGAIN)
             return;
+        if (over(atomic_load(&n->sessions), atomic_load(&n->sessions_max), MARK_HIGH_PERCENT)) {
+            intercept_tick(n); /* a burst does not wait for the next second */
+            return;
+        }
     }
 }
 
@@ -399,11 +424,6 @@ static void on_tunnel(evutil_socket_t fd, short what, void *arg)
 }
 
 /* ---- budgets ---- */
-
-static bool over(uint64_t used, uint64_t cap, unsigned percent)
-{
-    return used >= cap / 100 * percent;
-}
 
 /* The budget that is used beyond that share, or BYPASS_COUNT. */
 static enum bypass_reason tight_budget(struct node *n, unsigned percent, char *figures, size_t size)
