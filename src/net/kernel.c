@@ -242,15 +242,11 @@ int kernel_set_peers(struct kernel *k, const struct config *c, const bool *up,
 int kernel_add_refused(struct kernel *k, const struct endpoint *server, uint32_t timeout_s,
                        char error[static KERNEL_ERROR_MAX])
 {
-    char host[ADDR_TEXT_MAX], text[160];
-    bool v4 = server->addr.family == AF_INET;
-    if (k->nft == NULL || (!v4 && !k->ipv6))
+    if (k->nft == NULL || (server->addr.family == AF_INET6 && !k->ipv6))
         return 0;
-    if (timeout_s == 0)
-        return kernel_fail(error, -EINVAL, "a refused server needs a timeout");
-    snprintf(text, sizeof(text), "add element inet hawser refused%d { %s . %u timeout %us }\n", v4 ? 4 : 6,
-             addr_format(&server->addr, host), (unsigned)server->port, (unsigned)timeout_s);
-    int err = kernel_nft_run(k->nft, text, error);
+    if (timeout_s == 0 || (server->addr.family != AF_INET && server->addr.family != AF_INET6))
+        return kernel_fail(error, -EINVAL, "a refused server needs an address and a timeout");
+    int err = kernel_nft_add_refused(k->nft, server, timeout_s, error);
     if (err == -ENFILE)
         return kernel_fail(error, err,
                            "%d refused servers are remembered already; this one waits until some time out",

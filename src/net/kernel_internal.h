@@ -73,6 +73,10 @@ int kernel_nft_open(struct kernel_nft **out, char error[static KERNEL_ERROR_MAX]
 void kernel_nft_close(struct kernel_nft *n);
 /* One transaction: all of it is done or nothing. */
 int kernel_nft_run(struct kernel_nft *n, const char *text, char error[static KERNEL_ERROR_MAX]);
+/* Add to refused4 or refused6. The same as a line of text, but past libnftables, which would first read every
+ * interval set of the host (0.2 s beside a list of 50,000 networks), while engines wait for the keeper. */
+int kernel_nft_add_refused(struct kernel_nft *n, const struct endpoint *server, uint32_t timeout_s,
+                           char error[static KERNEL_ERROR_MAX]);
 /* 1: somebody has a table "inet hawser", 0: nobody, or -errno. */
 int kernel_nft_table_exists(struct kernel_nft *n, char error[static KERNEL_ERROR_MAX]);
 

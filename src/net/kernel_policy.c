@@ -23,23 +23,28 @@
 
 /* ---- removing what is ours ---- */
 
-/* Copies of the messages of a dump: removing while a dump runs would let it miss some. */
+/* Copies of the messages of a dump, one behind the other: removing while a dump runs would let it miss some.
+ */
 struct found {
-    struct nlmsghdr **list;
-    size_t count;
+    uint8_t *bytes;
+    size_t len_bytes;
 };
+
+static size_t aligned(const struct nlmsghdr *message)
+{
+    return ((size_t)message->nlmsg_len + 3) & ~(size_t)3;
+}
 
 static int keep(struct found *f, const struct nlmsghdr *message)
 {
-    struct nlmsghdr **list = realloc(f->list, (f->count + 1) * sizeof(struct nlmsghdr *));
-    if (list == NULL)
+    size_t room = aligned(message);
+    uint8_t *bytes = realloc(f->bytes, f->len_bytes + room);
+    if (bytes == NULL)
         return -ENOMEM;
-    f->list = list;
-    struct nlmsghdr *copy = malloc(message->nlmsg_len);
-    if (copy == NULL)
-        return -ENOMEM;
-    memcpy(copy, message, message->nlmsg_len);
-    f->list[f->count++] = copy;
+    f->bytes = bytes;
+    memset(f->bytes + f->len_bytes, 0, room);
+    memcpy(f->bytes + f->len_bytes, message, message->nlmsg_len);
+    f->len_bytes += room;
     return 0;
 }
 
@@ -78,17 +83,17 @@ static int keep_route(const struct nlmsghdr *message, void *found)
 static int remove_found(struct kernel_netlink *n, struct found *f, uint16_t type)
 {
     int err = 0;
-    for (size_t i = 0; i < f->count; i++) {
-        struct nlmsghdr *message = f->list[i];
+    for (size_t at = 0; at < f->len_bytes;) {
+        struct nlmsghdr *message = (struct nlmsghdr *)(void *)(f->bytes + at);
+        at += aligned(message);
         message->nlmsg_type = type;
         message->nlmsg_flags = NLM_F_REQUEST | NLM_F_ACK;
         message->nlmsg_pid = 0;
         int one = kernel_netlink_talk(n, message, NULL, NULL);
         if (one < 0 && one != -ENOENT && one != -ESRCH)
             err = one;
-        free(message);
     }
-    free(f->list);
+    free(f->bytes);
     *f = (struct found){0};
     return err;
 }

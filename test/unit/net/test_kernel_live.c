@@ -425,6 +425,8 @@ START_TEST(refused_goes_direct)
     endpoint_at(&e, "10.2.0.2", WEB);
     ck_assert_msg(kernel_add_refused(kernel, &e, 60, error) == 0, "%s", error);
     ck_assert_msg(kernel_add_refused(kernel, &e, 60, error) == 0, "%s", error);
+    const char *text = output("nft list set inet hawser refused4");
+    ck_assert_msg(strstr(text, "10.2.0.2 . 8080 timeout 1m") != NULL, "%s", text);
     goes_to("10.2.0.2", WEB, web4);
     goes_to("10.2.0.2", OTHER, catch4);
     struct config *again = config_of("", "");
