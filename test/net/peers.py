@@ -224,8 +224,16 @@ def way(client, server, family=4):
 
 
 def wait_way(wanted, client, server, family=4, timeout=PATIENCE_S):
-    """New connections take this way within the timeout. None on the way there may fail."""
+    """New connections take this way within the timeout. None on the way there may fail, so whoever waits for
+    DIRECT after a death waits for what notices the death first: a connection caught in the very moment is lost."""
     wait_for(lambda: way(client, server, family) == wanted, timeout, f"new connections to be {wanted}")
+
+
+def wait_down(daemon, peer=None):
+    """The daemon knows that a peer (the only one) is down."""
+    def down():
+        return all(row["state"] == "down" for row in daemon.ctl("peers") if peer in (None, row["name"]))
+    wait_for(down, PATIENCE_S, f"{daemon.name} to find its peer down")
 
 
 def text_of(address):

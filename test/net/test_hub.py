@@ -6,7 +6,7 @@ import socket
 from bed import Bed, main, wait_for
 from peers import (
     CARRIED, DIRECT, PATIENCE_S, RELAYED, Task, accept, bypassed, connect, connected, echo_once, error_of, families,
-    listener, path_of, read_exactly, refused_set, session_of, wait_no_sessions, wait_way, way)
+    listener, path_of, processes_of, read_exactly, refused_set, session_of, wait_down, wait_no_sessions, wait_way, way)
 
 
 def test_three_branches_and_a_hub():
@@ -38,15 +38,15 @@ def test_the_loss_of_one_branch_is_nobody_elses():
         with connected(bed.branches[0].client, bed.server) as (client, conn):
             echo_once(client, conn)
             pair.nears[1].kill_all()
-            wait_for(lambda: [peer["state"] for peer in pair.far.ctl("peers")].count("up") == 2, PATIENCE_S,
-                     "the hub to notice")
-            (down,) = [peer for peer in pair.far.ctl("peers") if peer["state"] == "down"]
-            assert down["name"] == "branch1" and down["lanes"] == []
+            wait_down(pair.far, "branch1")
+            states = {peer["name"]: (peer["state"], len(peer["lanes"]) > 0) for peer in pair.far.ctl("peers")}
+            assert states == {"branch": ("up", True), "branch1": ("down", False), "branch2": ("up", True)}, states
             echo_once(client, conn)
             wait_way(DIRECT, bed.server, bed.branches[1].client)
             for number in (0, 2):
                 assert way(bed.server, bed.branches[number].client) == CARRIED
                 assert way(bed.branches[number].client, bed.server) == CARRIED
+            wait_for(lambda: not processes_of(pair.nears[1]), PATIENCE_S, "the branch to be dead")
             assert way(bed.branches[1].client, bed.server) == DIRECT
             again = bed.hawserd(bed.branches[1].near, read(pair.nears[1].conf_path), name="branch1")
             again.wait_up(PATIENCE_S)
@@ -78,6 +78,7 @@ def test_the_longest_prefix_wins():
             assert opened() == {"branch": count, "branch1": count}
         pair.nears[1].kill()
         assert pair.nears[1].wait() == 0
+        wait_down(pair.far, "branch1")
         for family in families(bed):
             wait_way(DIRECT, bed.server, two, family)
             assert way(bed.server, one, family) == CARRIED
@@ -223,7 +224,7 @@ def test_a_peer_that_is_down_in_the_engine():
             assert way(bed.client, bed.server, family) == CARRIED
         wait_no_sessions(*pair.all())
         pair.far.kill_all()
-        wait_for(lambda: pair.near.ctl("peers")[0]["state"] == "down", PATIENCE_S, "the peer to be down")
+        wait_down(pair.near)
         for count, family in enumerate(families(bed), 1):
             assert way(bed.client, bed.server, family) == RELAYED
             assert bypassed(pair.near, "peer-down") == count
