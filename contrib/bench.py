@@ -161,6 +161,7 @@ class Plan:
         self.quick = options.quick
         self.runs = options.runs or (1 if options.quick else 3)
         self.limit = 25 if options.quick else 60
+        self.only = options.contender
         self.rivals = [DirectBbr, Haproxy, Kcptun] if options.quick else RIVALS
 
     def fast_rivals(self):
@@ -421,6 +422,8 @@ def measure(plan, names):
     for run in range(1, plan.runs + 1):
         for name in names:
             for key, function in WORKLOADS[name](plan):
+                if plan.only and key not in plan.only:
+                    continue
                 found = run_cell(function, run)
                 results[name].setdefault(key, []).append(found)
                 print(f"[{time.monotonic() - begun:5.0f} s] run {run} {name:<16} {key:<15} {text_of(found)}", flush=True)
@@ -435,6 +438,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one run, fewer contenders, smaller: under three minutes")
     parser.add_argument("--only", action="append", metavar="NAME", choices=list(WORKLOADS), help="only this workload")
+    parser.add_argument("--contender", action="append", metavar="NAME", help="only this contender (hawser-half, haproxy)")
     parser.add_argument("--runs", type=int, metavar="N", help="interleaved runs (default 3, with --quick 1)")
     parser.add_argument("--json", metavar="FILE", help="write every figure of every run")
     parser.add_argument("--write", action="store_true", help="write doc/BENCHMARKS.md")

@@ -123,6 +123,7 @@ struct mux {
     struct event late_acks, hold;
     struct mux_totals totals;
     size_t live;               /* sessions in memory */
+    uint64_t down_us; /* when the last lane was lost */
     bool ending;
     void (*gone)(void *arg);
     void *gone_arg;
@@ -138,6 +139,7 @@ enum {
     SESSION_EARLY_MAX = 8192,       /* slices waiting behind a gap */
     MUX_ANSWERS_MAX = 65536,
     MUX_ACK_LATE_US = 20000,
+    MUX_HOLD_NEW_US = 2000000, /* sessions that the peer has not confirmed wait no longer for a lane */
 };
 
 /* session.c */

@@ -132,6 +132,14 @@ static void unwatch(struct leg *l)
     loop_cancel(l->host->loop, &l->pump);
 }
 
+/* From the start a close means RST: should this process die in the middle, the kernel must not tell the host of an
+ * orderly end. Only an orderly end takes it away. */
+static void set_reset_on_close(int fd, bool on)
+{
+    struct linger linger = {.l_onoff = on, .l_linger = 0};
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+}
+
 static void close_now(struct leg *l, int err)
 {
     if (l->closed)
@@ -139,10 +147,8 @@ static void close_now(struct leg *l, int err)
     l->closed = true;
     unwatch(l);
     if (l->fd >= 0) {
-        if (err != 0 && !l->connecting) {
-            struct linger reset = {.l_onoff = 1, .l_linger = 0};
-            setsockopt(l->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-        }
+        if (err == 0)
+            set_reset_on_close(l->fd, false);
         close(l->fd);
     }
     l->fd = -1;
@@ -330,6 +336,7 @@ static void set_options(int fd)
 {
     int one = 1, idle_s = LEG_KEEPALIVE_S, probe_s = LEG_KEEPALIVE_PROBE_S;
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    set_reset_on_close(fd, true);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));

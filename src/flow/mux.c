@@ -28,14 +28,20 @@ static void tunnel_up(void *owner)
     m->world->state(m->world->owner, m->peer->name, true);
 }
 
+static void want_hold(struct mux *m, uint64_t us)
+{
+    struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
+    event_add(&m->hold, &tv);
+}
+
 static void tunnel_down(void *owner)
 {
     struct mux *m = owner;
     m->world->state(m->world->owner, m->peer->name, false);
     if (m->ending)
         return;
-    struct timeval tv = {(time_t)(m->peer->hold_us / 1000000), (suseconds_t)(m->peer->hold_us % 1000000)};
-    event_add(&m->hold, &tv);
+    m->down_us = clock_now_us();
+    want_hold(m, m->peer->hold_us < MUX_HOLD_NEW_US ? m->peer->hold_us : MUX_HOLD_NEW_US);
 }
 
 /* Visit sessions that may end meanwhile. */
@@ -85,11 +91,24 @@ static const struct tunnel_events tunnel_events = {
     .busy = tunnel_busy,
 };
 
+/* A session that the peer never confirmed has moved nothing: its client does better to try again, directly. */
+static void drop_unconfirmed(struct session *s, unsigned reason)
+{
+    if (s->near && !s->confirmed)
+        session_drop(s, (enum frame_rst_reason)reason);
+}
+
 static void hold_is_over(evutil_socket_t fd, short what, void *arg)
 {
     struct mux *m = arg;
     (void)fd;
     (void)what;
+    uint64_t waited = clock_now_us() - m->down_us;
+    if (waited < m->peer->hold_us) {
+        each(m, drop_unconfirmed, FRAME_RST_TUNNEL);
+        want_hold(m, m->peer->hold_us - waited);
+        return;
+    }
     if (m->totals.sessions > 0)
         log_warn("peer %s: no lane for %llu s: %llu sessions are reset", m->peer->name,
                  (unsigned long long)(m->peer->hold_us / 1000000), (unsigned long long)m->totals.sessions);

@@ -120,6 +120,17 @@ def error_of(call, *arguments, **kw):
     return None
 
 
+def fate(host, address, **kw):
+    """The class of the error that a new connection ends with, at connect or when it waits for a byte. (A reset
+    may come while connect() has not returned.)"""
+    try:
+        with connect(host, address, **kw) as client:
+            assert client.recv(1) == b"", "somebody speaks"
+    except OSError as error:
+        return type(error)
+    return None
+
+
 def noise(size, seed=1):
     return random.Random(seed).randbytes(size)
 

@@ -8,7 +8,7 @@ import termios
 
 from bed import Bed, main, wait_for
 from peers import (
-    CARRIED, DIRECT, PATIENCE_S, Stream, Task, accept, bypassed, connect, connected, echo_once, error_of, families,
+    CARRIED, DIRECT, PATIENCE_S, Stream, Task, accept, bypassed, connect, connected, echo_once, error_of, families, fate,
     listener, noise, path_of, read_exactly, refused_set, reset, session_of, wait_no_sessions)
 
 
@@ -89,8 +89,8 @@ def test_an_origin_that_refuses():
         pair = bed.pair()
         for count, family in enumerate(families(bed), 1):
             closed = free_port(bed.server, family)
-            with connect(bed.client, closed) as client:  # accepted next to us, before anybody asked the server
-                assert error_of(client.recv, 1) is ConnectionResetError
+            # Accepted next to us, before anybody asked the server.
+            assert fate(bed.client, closed) is ConnectionResetError
             wait_for(lambda closed=closed, family=family: refused_set(bed.near, family) == {closed[:2]}, PATIENCE_S,
                      "the origin among the refused ones")
             assert bypassed(pair.near, "refused") == count
@@ -131,8 +131,7 @@ def test_an_origin_that_does_not_answer():
             """)
         for count, family in enumerate(families(bed), 1):
             silent = (bed.server.ip(family), 7777)
-            with connect(bed.client, silent) as client:
-                assert error_of(client.recv, 1) is ConnectionResetError
+            assert fate(bed.client, silent) is ConnectionResetError
             wait_for(lambda silent=silent, family=family: refused_set(bed.near, family) == {silent}, PATIENCE_S,
                      "the origin among the refused ones")
             assert bypassed(pair.near, "unreachable") == count
@@ -146,8 +145,7 @@ def test_an_origin_that_cannot_be_reached():
         for count, family in enumerate(families(bed), 1):
             nobody = ("10.2.0.200" if family == 4 else "fd00:2::200", 80)
             bed.far.run(["ip", f"-{family}", "route", "add", "unreachable", nobody[0]])
-            with connect(bed.client, nobody) as client:
-                assert error_of(client.recv, 1) is ConnectionResetError
+            assert fate(bed.client, nobody) is ConnectionResetError
             wait_for(lambda nobody=nobody, family=family: refused_set(bed.near, family) == {nobody}, PATIENCE_S,
                      "the origin among the refused ones")
             assert bypassed(pair.near, "unreachable") == count

@@ -5,7 +5,7 @@ import socket
 
 from bed import Bed, main, wait_for
 from peers import (
-    CARRIED, DIRECT, PATIENCE_S, RELAYED, Task, accept, bypassed, connect, connected, echo_once, error_of, families,
+    CARRIED, DIRECT, PATIENCE_S, RELAYED, Task, accept, bypassed, connect, connected, echo_once, error_of, families, fate,
     listener, path_of, processes_of, read_exactly, refused_set, session_of, wait_down, wait_no_sessions, wait_way, way)
 
 
@@ -91,12 +91,12 @@ def test_a_branch_speaks_only_for_its_networks():
         pair = bed.pair(far={"peer branch": {"networks": ["10.77.0.0/24", "fd00:77::/64"]}})
         for count, family in enumerate(families(bed), 1):
             with listener(bed.server, family) as door:
-                with connect(bed.client, door.getsockname()) as client:
-                    assert error_of(client.recv, 1) is ConnectionResetError
+                refused = lambda: fate(bed.client, door.getsockname()) is ConnectionResetError
+                # Again if a lane was exchanged just then: the answer is the same, but its reason is lost.
+                wait_for(lambda: refused() and bypassed(pair.near, "forbidden") >= count, PATIENCE_S, "the near reason")
                 door.setblocking(False)
                 assert error_of(accept, door) is BlockingIOError
-            wait_for(lambda count=count: bypassed(pair.near, "forbidden") == count, PATIENCE_S, "the near reason")
-            assert bypassed(pair.far, "open-source") == count
+            assert bypassed(pair.far, "open-source") >= count
             assert not refused_set(bed.near, family), "what is forbidden does not go direct"
         wait_no_sessions(*pair.all())
 
@@ -107,9 +107,11 @@ def test_a_branch_reaches_only_what_is_served():
         pair = bed.pair(far={"peer branch": {"serve": served}})
         for count, family in enumerate(families(bed), 1):
             assert way(bed.client, bed.servers[0], family) == CARRIED
-            with listener(bed.servers[1], family) as door, connect(bed.client, door.getsockname()) as client:
-                assert error_of(client.recv, 1) is ConnectionResetError
-            wait_for(lambda count=count: bypassed(pair.far, "open-destination") == count, PATIENCE_S, "the reason")
+            with listener(bed.servers[1], family) as door:
+                assert fate(bed.client, door.getsockname()) is ConnectionResetError
+                door.setblocking(False)
+                assert error_of(accept, door) is BlockingIOError
+            assert bypassed(pair.far, "open-destination") == count
         wait_no_sessions(*pair.all())
 
 
@@ -201,8 +203,7 @@ def test_classes_and_bypass_in_the_engine():
                         assert conn.getpeername()[:2] == client.getsockname()[:2]
                         echo_once(client, conn)
                 assert bypassed(pair.near, "class") == 2 * count
-                with connect(bed.client, never.getsockname()) as client:
-                    assert error_of(client.recv, 1) is ConnectionResetError
+                assert fate(bed.client, never.getsockname()) is ConnectionResetError
                 assert bypassed(pair.near, "deny") == count
                 never.setblocking(False)
                 assert error_of(accept, never) is BlockingIOError
@@ -247,8 +248,7 @@ def test_refused_in_the_engine():
         for family in families(bed):
             with listener(bed.server, family) as door:
                 closed = door.getsockname()
-            with connect(bed.client, closed) as client:
-                assert error_of(client.recv, 1) is ConnectionResetError
+            assert fate(bed.client, closed) is ConnectionResetError
             before = wait_for(lambda: bypassed(pair.near, "refused"), PATIENCE_S, "the reason")
             with listener(bed.server, family, closed[1]) as door:
                 with connect(bed.client, closed) as client, accept(door) as conn:
