@@ -197,6 +197,9 @@ class Stream:
             return self.arrived >= size
         wait_for(there, PATIENCE_S, f"{size} bytes to arrive")
 
+    def finished(self):
+        return not self._reader.is_alive()
+
     def finish(self, timeout=100):
         """Waits for its end and compares."""
         self._writer.result(timeout)
