@@ -1,0 +1,113 @@
+/* test_replay.c - both cursors of a replay against a plain array, through reads, sends, acknowledgements and lost lanes. */
+#include "hawser/replay.h"
+
+#include <check.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BYTES = 1 << 20 };
+
+static uint8_t model[BYTES];
+
+static uint32_t at_most(uint64_t left, unsigned most)
+{
+    return (uint32_t)(left == 0 ? 0 : 1 + (uint64_t)rand() % (left < most ? left : most));
+}
+
+static void send_from(struct replay *r, struct replay_cursor *c, uint32_t len)
+{
+    static uint8_t out[4096];
+    uint64_t at = c->offset;
+    replay_copy(r, c, out, len);
+    ck_assert_uint_eq(c->offset, at + len);
+    ck_assert_int_eq(memcmp(out, model + at, len), 0);
+}
+
+/* Whatever happens, a byte that was asked for again and is not acknowledged comes again. */
+static void check_again(const struct replay *r, uint64_t from, uint64_t to)
+{
+    if (from < r->acked)
+        from = r->acked;
+    if (from >= to)
+        return;
+    ck_assert_uint_gt(replay_again_left(r), 0);
+    ck_assert_uint_le(r->again.offset, from);
+    ck_assert_uint_ge(r->again_end, to);
+}
+
+static void run(unsigned seed)
+{
+    struct replay r = {0};
+    srand(seed);
+    while (r.acked < BYTES) {
+        unsigned what = (unsigned)rand() % 10;
+        uint32_t n;
+        if (what < 3 && (n = at_most(BYTES - r.read, 1500)) > 0) {
+            ck_assert_int_eq(replay_append(&r, slice_copy(model + r.read, n)), 0);
+        } else if (what < 6 && (n = at_most(r.read - replay_sent(&r), 4096)) > 0) {
+            send_from(&r, &r.next, n);
+        } else if (what < 8 && (n = at_most(replay_again_left(&r), 4096)) > 0) {
+            send_from(&r, &r.again, n);
+        } else if (what == 8 && (n = at_most(replay_sent(&r) - r.acked, 3000)) > 0) {
+            replay_ack(&r, r.acked + n);
+        } else if (what == 9 && replay_sent(&r) > 0 && rand() % 4 == 0) {
+            uint64_t sent = replay_sent(&r);
+            uint64_t from = sent > 6000 ? sent - (uint64_t)rand() % 6000 : 0, to = from + (uint64_t)rand() % 8000;
+            bool was = replay_again_left(&r) > 0;
+            uint64_t was_from = r.again.offset, was_to = r.again_end;
+            replay_send_again(&r, from, to);
+            check_again(&r, from, to < sent ? to : sent);
+            if (was)
+                check_again(&r, was_from, was_to);
+        }
+        ck_assert_uint_eq(r.slices.bytes, r.read - r.acked);
+        ck_assert_uint_le(r.acked, r.next.offset);
+        if (replay_again_left(&r) > 0) {
+            ck_assert_uint_le(r.acked, r.again.offset);
+            ck_assert_uint_le(r.again_end, r.next.offset);
+        }
+    }
+    ck_assert_uint_eq(r.slices.count, 0);
+    replay_drop(&r);
+}
+
+START_TEST(agrees_with_an_array)
+{
+    for (size_t i = 0; i < BYTES; i++)
+        model[i] = (uint8_t)(i * 2654435761u >> 13);
+    for (unsigned seed = 1; seed <= 5; seed++)
+        run(seed);
+    ck_assert_uint_eq(chunk_bytes_total(), 0);
+}
+END_TEST
+
+START_TEST(what_was_dropped_was_never_read)
+{
+    struct replay r = {0};
+    uint8_t out[8];
+    ck_assert_int_eq(replay_append(&r, slice_copy("abcdefgh", 8)), 0);
+    replay_copy(&r, &r.next, out, 3);
+    replay_drop(&r);
+    ck_assert_uint_eq(r.read, 3);
+    ck_assert_uint_eq(r.acked, 3);
+    ck_assert_uint_eq(replay_sent(&r), 3);
+    ck_assert_uint_eq(replay_again_left(&r), 0);
+    ck_assert_uint_eq(chunk_bytes_total(), 0);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("replay");
+    TCase *t = tcase_create("replay");
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, agrees_with_an_array);
+    tcase_add_test(t, what_was_dropped_was_never_read);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
