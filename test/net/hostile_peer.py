@@ -139,9 +139,9 @@ def _one_frame(cursor):
 # --- the peer -----------------------------------------------------------------------------------------
 
 
-def tls_context(folder, version=ssl.TLSVersion.TLSv1_3):
+def tls_context(folder, version=ssl.TLSVersion.TLSv1_3, server=False):
     """folder: of the identity to show, or None for no certificate."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.minimum_version = context.maximum_version = version
@@ -153,21 +153,29 @@ def tls_context(folder, version=ssl.TLSVersion.TLSv1_3):
 class HostilePeer:
     """.frames: what came and was not yet asked for; .greeting: theirs; .closed: they have ended the lane"""
 
-    def __init__(self, host, address, folder, timeout=20, version=ssl.TLSVersion.TLSv1_3, rcvbuf=None):
+    def __init__(self, host=None, address=None, folder=None, timeout=20, version=ssl.TLSVersion.TLSv1_3, rcvbuf=None,
+                 listener=None):
+        """Dials from host, or takes the next connection of a listener."""
         self.timeout = timeout
         self.frames = []
         self.greeting = None
         self.closed = False
         self.pongs = 0
         self._plain = bytearray()
+        self._pending = bytearray()  # for the socket
         self._numbers = 0
-        self.socket = host.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        if rcvbuf:
-            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        if listener:
+            self.socket, _ = listener.accept()
+        else:
+            self.socket = host.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
+            if rcvbuf:
+                self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.socket.settimeout(timeout)
-        self.socket.connect(address)
+        if not listener:
+            self.socket.connect(address)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = tls_context(folder, version).wrap_bio(self._incoming, self._outgoing)
+        context = tls_context(folder, version, server=bool(listener))
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=bool(listener))
         self._handshake()
         self.socket.setblocking(False)
 
@@ -242,14 +250,6 @@ class HostilePeer:
                 self._incoming.write(piece)
                 self._take_plain()
                 pending += self._outgoing.read()
-
-    _pending_bytes = None
-
-    @property
-    def _pending(self):
-        if self._pending_bytes is None:
-            self._pending_bytes = bytearray()
-        return self._pending_bytes
 
     def send(self, payload, reads=True, timeout=None):
         """Sends raw bytes inside TLS, reading on meanwhile (or not). False if they ended the lane before all

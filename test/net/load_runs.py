@@ -1,9 +1,17 @@
 """Runs of the load generator (tools/load.c) on a test bed, and what the engines' processes say of themselves."""
 
 import json
+import os
+import re
 import subprocess
 
-from bed import program, tail, wait_for
+from bed import BUILD, program, tail, wait_for
+
+
+def is_sanitized():
+    """Whether the programs are built with a sanitizer, whose memory says nothing about theirs."""
+    with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
+        return re.search(r"^HAWSER_SANITIZE:\w+=.", file.read(), re.M) is not None
 
 
 class LoadEnd:

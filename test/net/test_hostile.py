@@ -15,19 +15,14 @@ import ssl
 import threading
 
 import hostile_peer as hp
-from bed import Bed, BUILD, conf_text, main, merged_sections, wait_for
+from bed import Bed, conf_text, main, merged_sections, wait_for
 from hostile_peer import HostilePeer, block, blocks
-from load_runs import LoadClient, LoadServer, engine_pid, peak_bytes
+from load_runs import LoadClient, LoadServer, engine_pid, is_sanitized, peak_bytes
 
 MIB = 1 << 20
 CAP = 64 * MIB
 WRONG = r"peer branch1: (closing lane \d: .*{text}|lane \d with .* is down: .*{text})"
 STRANGER = r"did not become a lane: .*{text}"
-
-
-def is_sanitized():
-    with open(os.path.join(BUILD, "CMakeCache.txt"), encoding="utf-8") as file:
-        return re.search(r"^HAWSER_SANITIZE:\w+=.", file.read(), re.M) is not None
 
 
 class Scene:
@@ -419,6 +414,48 @@ def test_frames_twice_and_out_of_order():
         assert peer.wait_frame(hp.RST, session).fields[:2] == (hp.UNKNOWN, 1)
         peer.wait_pong()
         assert len(sink.connections) == 1, "a closed id was opened again"
+
+
+def test_answers_to_an_open():
+    """The near node's own sessions, with a far node that answers them wrongly: the client's connection is reset."""
+    with Bed(profile=None, ipv6=False) as bed:
+        near = bed.hawserd(bed.near, conf_text(bed.near_sections()), name="branch")
+        listener = bed.far.socket()
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("0.0.0.0", 4430))
+        listener.listen(64)
+        listener.settimeout(30)
+        with listener, HostilePeer(listener=listener, folder=bed.identity("dc")[0]) as peer:
+            peer.greet(credit=1 << 20)
+            near.wait_up()
+            engine = engine_pid(near)
+            answers = [lambda s: hp.ack_frame(s, 1000), lambda s: hp.ack_frame(s, 8),
+                       lambda s: hp.data_frame(s, 1 << 40, b"x"), lambda s: hp.data_frame(s, 0, b"x") + hp.fin_frame(s, 0),
+                       lambda s: hp.fin_frame(s, 5) + hp.fin_frame(s, 6), lambda s: hp.fin_frame(s, 1) +
+                       hp.data_frame(s, 0, b"two")]
+            answers += [lambda s, reason=reason: hp.rst_frame(s, reason, answer, 0)
+                        for reason in (0, 1, 5, 7, 8, 9, 10, 11, 255) for answer in (0, 1)]
+            for number, answer in enumerate(answers):
+                with bed.client.socket() as client:
+                    client.settimeout(20)
+                    client.connect((bed.server.ip4, 7000 + number))
+                    client.sendall(b"request")
+                    opened = peer.wait(lambda: next((f for f in peer.frames if f.type == hp.OPEN), None), "an OPEN")
+                    data = peer.wait_frame(hp.DATA, opened.session)
+                    assert data.fields == (0, b"request"), data
+                    peer.send(block(answer(opened.session)))
+                    try:
+                        while client.recv(10):
+                            pass
+                        raise AssertionError(f"answer {number}: an orderly end")
+                    except ConnectionResetError:
+                        pass
+                    peer.send(block(hp.rst_frame(opened.session, 0, 1)))
+                    peer.wait_pong()
+                    peer.frames.clear()
+            wait_for(lambda: near.ctl("status")["sessions"] == 0, 10, "the sessions to end")
+            assert engine == engine_pid(near) and near.ctl("peers")[0]["state"] == "up"
+            Scene.assert_clean(near)
 
 
 # --- connections that a peer may not open -------------------------------------------------------------

@@ -4,7 +4,7 @@ import socket
 import threading
 
 from bed import Bed, main, wait_for
-from load_runs import LoadClient, LoadServer, engine_pid, memory_of, peak_bytes
+from load_runs import LoadClient, LoadServer, engine_pid, is_sanitized, memory_of, peak_bytes
 
 MIB = 1 << 20
 IDLE_MOST_BYTES = 8 * 1024
@@ -43,7 +43,7 @@ def assert_below_cap(pair, cap):
     for daemon in pair.all():
         peak = peak_bytes(engine_pid(daemon))
         print(f"{daemon.name}: peak {peak / MIB:.1f} MB of {cap // MIB} MB", flush=True)
-        assert peak <= cap, f"{daemon.name}: {peak} bytes"
+        assert peak <= cap or is_sanitized(), f"{daemon.name}: {peak} bytes"
 
 
 def test_load_sees_what_is_wrong():
@@ -141,7 +141,7 @@ def idle_run(workers):
             assert_shared(daemon, workers, 10000)
             each = (memory_of(engine_pid(daemon))["RssAnon"] - was) / 10000
             print(f"{daemon.name}: {each:.0f} bytes an idle session", flush=True)
-            assert each <= IDLE_MOST_BYTES, each
+            assert each <= IDLE_MOST_BYTES or is_sanitized(), each
         client.release()
         assert client.finish()["finished"] == 10000
         assert server.stop()["finished"] == 10052
