@@ -253,13 +253,15 @@ def first(plan):
 
 
 def ping_pong(plan, kind, run):
+    """The calmest of five: what else the machine does only adds."""
     with Cell(None, kind, run) as cell:
         cell.load_server()
         cell.load("echo:1,up=64,down=64,rounds=200")
-        rounds = 5000 if plan.quick else 20000
-        group = cell.load(f"echo:1,up=1,down=1,rounds={rounds}")["groups"][0]
+        rounds = 2000 if plan.quick else 5000
+        groups = [cell.load(f"echo:1,up=1,down=1,rounds={rounds}")["groups"][0]["round"] for _ in range(5)]
         cell.contender.check()
-        return {name: group["round"][name] for name in ("p50_us", "p99_us", "p999_us")}
+        calmest = min(groups, key=lambda group: group["p99_us"])
+        return {name: calmest[name] for name in ("p50_us", "p99_us", "p999_us")}
 
 
 def latency(plan):
@@ -268,18 +270,22 @@ def latency(plan):
 
 
 def cpu_a_gigabyte(plan, kind, run):
-    size = (256 if plan.quick else 1024) * MB
+    """The least of three transfers: what else the machine does only adds."""
+    size = (128 if plan.quick else 512) * MB
     with Cell(None, kind, run) as cell:
         cell.web.file("warm", 8 * MB)
         cell.web.file("blob", size, seed=run)
         cell.download("warm", 30)
-        before = cell.cpu()
-        transfer = cell.download("blob", 120)
-        after = cell.cpu()
+        rounds = []
+        for _ in range(3):
+            before = cell.cpu()
+            transfer = cell.download("blob", 120)
+            after = cell.cpu()
+            rounds.append((after[0] - before[0], after[1] - before[1], transfer.seconds))
         cell.contender.check()
         per = (1 << 30) / size
-        return {"near_s": (after[0] - before[0]) * per, "far_s": (after[1] - before[1]) * per,
-                "mbit_s": size * 8 / 1e6 / transfer.seconds}
+        near, far, seconds = (min(column) for column in zip(*rounds))
+        return {"near_s": near * per, "far_s": far * per, "mbit_s": size * 8 / 1e6 / seconds}
 
 
 def cpu(plan):
@@ -289,7 +295,7 @@ def cpu(plan):
 
 
 def echo_beside_bulk(plan, kind, run):
-    """4 KB questions and answers while 8 downloads fill the link, which go on all the time."""
+    """4 KB questions and answers on four connections while 8 downloads fill the link, which go on all the time."""
     with Cell("vpn", kind, run) as cell:
         cell.load_server()
         cell.web.file("blob", 200 * MB, seed=run)
@@ -303,14 +309,15 @@ def echo_beside_bulk(plan, kind, run):
             return stats["out_bytes"] > 4 * MB
         bed.wait_for(filled, 30, "the bulk transfers to fill the link")
         begun = seen[-1]
-        rounds = 60 if plan.quick else 150
-        group = cell.load(f"echo:1,up=4096,down=4096,rounds={rounds},every_ms=50", timeout=90)["groups"][0]
+        rounds = 25 if plan.quick else 75
+        group = cell.load(f"echo:4,up=4096,down=4096,rounds={rounds},every_ms=50", timeout=90)["groups"][0]
         assert all(process.poll() is None for process in bulk), "a bulk transfer ended before the echoes"
         filled()
         cell.contender.check()
         spent = seen[-1][0] - begun[0]
         share = (seen[-1][1] - begun[1]) * 8 / spent / LINKS["vpn"].down_bps
-        return {"p50_ms": group["round"]["p50_us"] / 1000, "p99_ms": group["round"]["p99_us"] / 1000,
+        return {"p50_ms": group["round"]["p50_us"] / 1000, "p90_ms": group["round"]["p90_us"] / 1000,
+                "p99_ms": group["round"]["p99_us"] / 1000,
                 "link_pct": 100 * share}
 
 
@@ -320,19 +327,22 @@ def echo(plan):
 
 
 def short_sessions(plan, kind, run):
-    """New connections with 200 bytes up and 2000 down, as fast as they go."""
-    count = 5000 if plan.quick else 20000
+    """New connections with 200 bytes up and 2000 down, as fast as they go; the best of three."""
+    count = 3000 if plan.quick else 10000
     with Cell(None, kind, run) as cell:
         cell.load_server()
         cell.load("short:500", arguments=["--opening", "64"])
-        before = cell.cpu()
-        result = cell.load(f"short:{count}", arguments=["--opening", "256", "--at-once", "256"])
-        after = cell.cpu()
+        rounds = []
+        for _ in range(3):
+            before = cell.cpu()
+            result = cell.load(f"short:{count}", arguments=["--opening", "256", "--at-once", "256"])
+            after = cell.cpu()
+            near, far = after[0] - before[0], after[1] - before[1]
+            rounds.append({"a_second": count / result["seconds"], "a_core_second": count / max(near, far, 0.01),
+                           "near_us": near * 1e6 / count, "far_us": far * 1e6 / count,
+                           "connect_p99_us": result["groups"][0]["connect"]["p99_us"]})
         cell.contender.check()
-        near, far = after[0] - before[0], after[1] - before[1]
-        return {"a_second": count / result["seconds"], "a_core_second": count / max(near, far, 0.01),
-                "near_us": near * 1e6 / count, "far_us": far * 1e6 / count,
-                "connect_p99_us": result["groups"][0]["connect"]["p99_us"]}
+        return max(rounds, key=lambda found: found["a_core_second"])
 
 
 def idle_sessions(plan, kind, run):

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 
 import bed
 
@@ -50,6 +51,19 @@ def write(net, name, text, mode=0o644):
 def wait_listening(host, ports, what):
     for port in ports:
         bed.wait_for(lambda port=port: host.listening(port), 20, f"{what} to listen on port {port}")
+
+
+def wait_quiet(wanem, seconds):
+    """Until no packet came to the link for so long: the lanes have settled."""
+    seen = [None, 0.0]
+
+    def quiet():
+        stats = wanem.stats()
+        now = [stats[way]["in_packets"] for way in ("a-to-b", "b-to-a")]
+        if now != seen[0]:
+            seen[:] = [now, time.monotonic()]
+        return time.monotonic() - seen[1] > seconds
+    bed.wait_for(quiet, 30 + 5 * seconds, "a quiet link")
 
 
 class Contender:
@@ -114,6 +128,8 @@ class Hawser(Contender):
                                   far=self._changes("branch", down, "store-far"), wait=False)
         self.pair.wait_up(60)
         bed.wait_for(self._all_lanes, 60, "all lanes of both nodes")
+        if self.link:
+            wait_quiet(self.net.wanem, 3 * self.link.rtt_ms / 1000 + 0.3)
         self.opened_before = self.opened()
 
     def _all_lanes(self):
