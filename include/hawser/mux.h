@@ -79,6 +79,9 @@ struct mux_totals {
 void mux_read_totals(const struct mux *m, struct mux_totals *out);
 struct mux_session_report {
     uint64_t id, age_us, in_bytes, out_bytes, wire_bytes;
+    uint64_t unacked_bytes; /* read here, not yet with the host over there */
+    uint64_t queued_bytes;  /* received here, not yet taken by our host */
+    uint64_t early_bytes;   /* of queued: behind a gap */
     struct endpoint client, server;
     const char *class_name, *state, *lane;
     bool near;

@@ -58,6 +58,7 @@ struct session {
     struct heap_node turn;  /* in its class's heap while something can be sent */
     uint8_t turn_lane;      /* which heap */
     double last_key;        /* log2 of the bytes sent lately, see transmit.c */
+    int open_slot;          /* lane of the last OPEN */
     int last_slot;          /* lane of the last DATA, -1 none */
     struct {
         uint64_t from, end; /* of unacknowledged bytes that went over the lane: they may be lost with it */

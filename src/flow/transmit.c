@@ -149,9 +149,48 @@ static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t 
     s->last_key = key_after(s->last_key, clock_now_us(), len);
 }
 
+static int put_open(struct session *s, unsigned slot, struct cursor_out *out)
+{
+    struct mux *m = s->mux;
+    uint64_t id = s->id;
+    if (id == 0) {
+        id = (m->next_id + 1) << 1 | (tunnel_is_lower(m->tunnel) ? 1 : 0);
+        if (map_put(&m->by_id, id, s) < 0)
+            return -1;
+    }
+    struct frame f = {.type = FRAME_OPEN, .session = id};
+    const char *class_name = s->class_index >= 0 ? m->config->classes[s->class_index].name : "";
+    f.open.client = s->client;
+    f.open.server = s->server;
+    f.open.dscp = s->dscp;
+    f.open.class_name = class_name;
+    f.open.class_len = (uint8_t)strlen(class_name);
+    f.open.raw_limit = s->consumed + SESSION_RAW_WINDOW;
+    f.open.cost_limit = s->granted;
+    int err = frame_put(out, &f);
+    if (err < 0 && s->id == 0)
+        map_remove(&m->by_id, id);
+    if (err == 0)
+        s->open_slot = (int)slot;
+    if (err == 0 && s->id == 0) {
+        s->id = id;
+        m->next_id++;
+    }
+    return err;
+}
+
+/* Until the peer has confirmed the session, its OPEN goes first on each lane that carries anything of it: lanes overtake each
+ * other, and frames of a session that the peer does not know are dropped or answered with a reset. */
+static bool needs_open(const struct session *s, unsigned slot)
+{
+    return s->near && !s->confirmed && s->id != 0 && s->open_slot != (int)slot;
+}
+
 /* One DATA of the session into out; false when the block has no room for it. */
 static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
 {
+    if (needs_open(s, slot) && put_open(s, slot, out) < 0)
+        return false;
     size_t room = (size_t)(out->end - out->at);
     if (room <= BLOCK_TAIL_BYTES)
         return false;
@@ -174,40 +213,12 @@ static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
     return true;
 }
 
-static int put_open(struct session *s, struct cursor_out *out)
-{
-    struct mux *m = s->mux;
-    uint64_t id = s->id;
-    if (id == 0) {
-        id = (m->next_id + 1) << 1 | (tunnel_is_lower(m->tunnel) ? 1 : 0);
-        if (map_put(&m->by_id, id, s) < 0)
-            return -1;
-    }
-    struct frame f = {.type = FRAME_OPEN, .session = id};
-    const char *class_name = s->class_index >= 0 ? m->config->classes[s->class_index].name : "";
-    f.open.client = s->client;
-    f.open.server = s->server;
-    f.open.dscp = s->dscp;
-    f.open.class_name = class_name;
-    f.open.class_len = (uint8_t)strlen(class_name);
-    f.open.raw_limit = s->consumed + SESSION_RAW_WINDOW;
-    f.open.cost_limit = s->granted;
-    int err = frame_put(out, &f);
-    if (err < 0 && s->id == 0)
-        map_remove(&m->by_id, id);
-    if (err == 0 && s->id == 0) {
-        s->id = id;
-        m->next_id++;
-    }
-    return err;
-}
-
-static int put_want(struct session *s, uint32_t want, struct cursor_out *out)
+static int put_want(struct session *s, unsigned slot, uint32_t want, struct cursor_out *out)
 {
     struct frame f = {.session = s->id};
     switch (want) {
     case WANT_OPEN:
-        return put_open(s, out);
+        return put_open(s, slot, out);
     case WANT_ACK:
         f.type = FRAME_ACK;
         f.ack.offset = s->consumed + (s->in == HALF_DONE);
@@ -236,15 +247,17 @@ static int put_want(struct session *s, uint32_t want, struct cursor_out *out)
 }
 
 /* Everything this session owes; false when the block is full. */
-static bool put_owed(struct session *s, struct cursor_out *out)
+static bool put_owed(struct session *s, unsigned slot, struct cursor_out *out)
 {
+    if (s->wants != 0 && needs_open(s, slot))
+        s->wants |= WANT_OPEN;
     while (s->wants != 0) {
         uint32_t want = s->wants & (~s->wants + 1);
         if (want != WANT_OPEN && s->id == 0) {
             s->wants = 0; /* the peer never heard of it */
             break;
         }
-        if (put_want(s, want, out) < 0)
+        if (put_want(s, slot, want, out) < 0)
             return false;
         s->wants &= ~want;
         if (want == WANT_OPEN)
@@ -253,7 +266,7 @@ static bool put_owed(struct session *s, struct cursor_out *out)
     return true;
 }
 
-static void fill_owed(struct mux *m, struct cursor_out *out)
+static void fill_owed(struct mux *m, unsigned slot, struct cursor_out *out)
 {
     struct frame f = {.type = FRAME_RST};
     f.rst.answer = 1;
@@ -266,7 +279,7 @@ static void fill_owed(struct mux *m, struct cursor_out *out)
     }
     struct session *s;
     while ((s = TAILQ_FIRST(&m->owing)) != NULL) {
-        if (!put_owed(s, out))
+        if (!put_owed(s, slot, out))
             return;
         TAILQ_REMOVE(&m->owing, s, owing);
         s->is_owing = false;
@@ -279,7 +292,7 @@ void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cur
     struct mux *m = owner;
     struct cursor_out before = *out;
     if (role != TUNNEL_ROLE_BULK)
-        fill_owed(m, out);
+        fill_owed(m, slot, out);
     if (out->err != 0)
         *out = (struct cursor_out){.at = out->at, .end = before.end, .err = 0};
     struct session *s;
@@ -287,7 +300,7 @@ void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cur
         if (!put_data(s, slot, out))
             break;
         if (role != TUNNEL_ROLE_BULK && (s->wants & (WANT_FIN | WANT_RST)) != 0)
-            fill_owed(m, out); /* a short answer and its end leave together */
+            fill_owed(m, slot, out); /* a short answer and its end leave together */
         if (out->err != 0)
             break;
     }

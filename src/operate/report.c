@@ -85,11 +85,13 @@ struct session_visit {
 static void visit_session(void *arg, const struct mux_session_report *r)
 {
     struct session_visit *v = arg;
-    json_t *s = json_pack("{s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:s}", "id", (json_int_t)r->id,
+    json_t *s = json_pack("{s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "id", (json_int_t)r->id,
                           "client", text_of(&r->client), "server", text_of(&r->server), "peer", v->peer, "class",
                           r->class_name, "state", r->state, "half", r->near ? "near" : "far", "age_s",
                           (double)r->age_us / 1e6, "in_bytes", (json_int_t)r->in_bytes, "out_bytes",
-                          (json_int_t)r->out_bytes, "wire_bytes", (json_int_t)r->wire_bytes, "lane", r->lane);
+                          (json_int_t)r->out_bytes, "wire_bytes", (json_int_t)r->wire_bytes, "unacked_bytes",
+                          (json_int_t)r->unacked_bytes, "queued_bytes", (json_int_t)r->queued_bytes, "early_bytes",
+                          (json_int_t)r->early_bytes, "lane", r->lane);
     json_array_append_new(v->list, s);
 }
 

@@ -49,6 +49,15 @@ const char *tunnel_role_text(enum tunnel_role r)
 
 /* ---- which lane serves whom ---- */
 
+static bool any_usable(const struct tunnel *t)
+{
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        if (slot_usable(&t->slots[i]))
+            return true;
+    }
+    return false;
+}
+
 static enum tunnel_role role_of(const struct slot *s)
 {
     const struct tunnel *t = s->tunnel;
@@ -111,7 +120,7 @@ static int send_block(struct slot *s, enum tunnel_role role)
 static void feed(struct slot *s)
 {
     struct tunnel *t = s->tunnel;
-    if (s->lane == NULL || (s->stalled && role_of(s) != TUNNEL_ROLE_ANY))
+    if (s->lane == NULL || (s->stalled && any_usable(t)))
         return;
     enum tunnel_role role = role_of(s);
     if (clock_now_us() - lane_counters(s->lane)->last_out_us > BURST_IDLE_US)

@@ -5,8 +5,8 @@ import signal
 
 from bed import Bed, conf_text, main, wait_for
 from peers import (
-    CARRIED, DIRECT, PATIENCE_S, accept, connect, connected, echo_once, error_of, families, kernel_state, listener,
-    path_of, processes_of, read_exactly, session_of, table_present, wait_down, wait_no_sessions, wait_way, way)
+    CARRIED, DIRECT, PATIENCE_S, accept, bypassed, connect, connected, echo_once, error_of, families, kernel_state,
+    listener, path_of, processes_of, read_exactly, session_of, table_present, wait_down, wait_no_sessions, wait_way, way)
 
 
 def dead(pid):
@@ -197,6 +197,33 @@ def test_nothing_is_left_after_a_stop():
                     assert not os.path.exists(daemon.control)
             for family in families(bed):
                 assert way(bed.client, bed.server, family) == DIRECT
+
+
+def test_a_full_house_goes_direct():
+    """Past `sessions` the listener is closed: what is carried stays, what is new goes direct, and below the low mark
+    new connections are caught again. The reason is counted."""
+    with Bed("lan") as bed:
+        pair = bed.pair(near={"node": {"sessions": "20"}})
+        held, ways = [], []
+        with listener(bed.server) as door:
+            while DIRECT not in ways:
+                assert len(held) < 60, "no end of what is carried"
+                client = connect(bed.client, door.getsockname())
+                conn = accept(door)
+                echo_once(client, conn)
+                held.append((client, conn))
+                ways.append(path_of(conn))
+            assert 10 <= ways.count(CARRIED) <= 20, ways
+            assert bypassed(pair.near, "sessions") >= 1
+            assert not pair.near.ctl("status")["accepting"]
+            for family in families(bed):
+                assert way(bed.client, bed.server, family) == DIRECT
+            for client, conn in held:
+                echo_once(client, conn)
+                client.close()
+                conn.close()
+            for family in families(bed):
+                wait_way(CARRIED, bed.client, bed.server, family)
 
 
 def test_a_second_hawserd_on_the_same_host():

@@ -274,7 +274,7 @@ START_TEST(lanes_are_cut_in_the_middle)
     static struct rig_host hosts[2 * MANY];
     rig_start(&rig, (struct rig_options){.loops = _i < 2 ? 1 : 4, .lanes = _i % 2 == 0 ? 2 : 4});
     rig_wait_up(&rig);
-    many_sessions(hosts, 6000000);
+    many_sessions(hosts, 3000000);
     int cuts = 0;
     uint64_t next = 0;
     for (;;) {
@@ -287,12 +287,12 @@ START_TEST(lanes_are_cut_in_the_middle)
         }
         if (done)
             break;
-        if (got >= next && cuts < 8 && rig_cut(&rig, _i % 2 == 0 ? -1 : cuts % 3) > 0) {
+        if (got >= next && cuts < 8 && rig_cut(&rig, _i % 2 == 0 ? -1 : cuts % 2) > 0) {
             cuts++;
             next = got + 8000000;
         }
     }
-    ck_assert_int_ge(cuts, 5);
+    ck_assert_int_ge(cuts, 2);
     close_many(hosts);
     rig_end(&rig);
 }
