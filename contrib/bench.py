@@ -25,7 +25,7 @@ import bed  # noqa: E402
 import bench_report  # noqa: E402
 from bed_hosts import pids_inside  # noqa: E402
 from bench_contenders import (  # noqa: E402
-    RIVALS, DirectBbr, DirectCubic, Haproxy, Hawser, Kcptun, Missing, Stunnel)
+    RIVALS, DirectBbr, DirectCubic, Haproxy, Hawser, Missing, Stunnel)
 
 MB = 1 << 20
 DATA_PORT = 7000
@@ -162,7 +162,7 @@ class Plan:
         self.runs = options.runs or (1 if options.quick else 3)
         self.limit = 25 if options.quick else 60
         self.only = options.contender
-        self.rivals = [DirectBbr, Haproxy, Kcptun] if options.quick else RIVALS
+        self.rivals = [DirectBbr, Haproxy] if options.quick else RIVALS
 
     def fast_rivals(self):
         """Those whose delay and CPU are worth a cell."""
@@ -201,8 +201,10 @@ def geo_learned(plan, run):
 
 def geo(plan):
     cells = [("hawser", lambda run: geo_cold(plan, Hawser, run, again=True)),
-             ("hawser-unknown", lambda run: geo_learned(plan, run)),
-             ("hawser-half", lambda run: geo_cold(plan, Hawser, run, rate=0.5)),
+             ("hawser-unknown", lambda run: geo_learned(plan, run))]
+    if plan.quick:
+        return cells + [("direct-bbr", lambda run: geo_cold(plan, DirectBbr, run))]
+    cells += [("hawser-half", lambda run: geo_cold(plan, Hawser, run, rate=0.5)),
              ("hawser-double", lambda run: geo_cold(plan, Hawser, run, rate=2.0))]
     return cells + [(kind.name, lambda run, kind=kind: geo_cold(plan, kind, run)) for kind in plan.rivals]
 
@@ -249,7 +251,8 @@ def first_byte(plan, kind, run):
 
 
 def first(plan):
-    return [(kind.name, lambda run, kind=kind: first_byte(plan, kind, run)) for kind in [Hawser] + plan.rivals]
+    kinds = [Hawser, DirectBbr] if plan.quick else [Hawser] + plan.rivals
+    return [(kind.name, lambda run, kind=kind: first_byte(plan, kind, run)) for kind in kinds]
 
 
 def ping_pong(plan, kind, run):
@@ -322,7 +325,7 @@ def echo_beside_bulk(plan, kind, run):
 
 
 def echo(plan):
-    kinds = [DirectCubic, Hawser] + plan.fast_rivals()
+    kinds = [DirectCubic, Hawser] + ([] if plan.quick else plan.fast_rivals())
     return [(kind.name, lambda run, kind=kind: echo_beside_bulk(plan, kind, run)) for kind in kinds]
 
 
@@ -403,6 +406,9 @@ WORKLOADS = {
 # --- running ----------------------------------------------------------------------------------------
 
 
+QUICK = [name for name in WORKLOADS if name not in ("branch", "leo")]
+
+
 def run_cell(function, run):
     """{metric: value}, or {"error": reason}"""
     try:
@@ -473,7 +479,7 @@ def main():
             signal.signal(number, on_signal)
         plan = Plan(options)
         begun = time.time()
-        results = measure(plan, options.only or list(WORKLOADS))
+        results = measure(plan, options.only or (QUICK if plan.quick else list(WORKLOADS)))
         document = {"about": bench_report.about(plan, begun), "results": results}
     if options.json and not options.source:
         with open(options.json, "w", encoding="utf-8") as file:

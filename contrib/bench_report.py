@@ -238,7 +238,8 @@ def page(document):
              "Drawn by `contrib/bench.py --write`; good or bad, as measured. Contenders take turns within a run, each on",
              "namespaces of its own with the same losses; figures are medians over the runs. The rivals' gateways run bbr with",
              "64 MB socket buffers, kcptun has windows of the link's bandwidth-delay product; hosts run cubic, but for",
-             "`direct-bbr`. Absolute times on plain veth belong to this machine; compare within a table.", "",
+             "`direct-bbr`. Delays and CPU on plain veth are the calmest of several sub-runs; they belong to this machine:",
+             "compare within a table. kcptun ends a connection when one side has said its end (half-close).", "",
              f"{info['date']}, {info['cpu']}, {info['cores']} cores, {info['memory_gb']} GB, Linux {info['kernel']}, "
              f"{info['system']}" + (f", commit {info['commit']}" if info["commit"] else "") +
              f"; {info['runs']} run{'s' if info['runs'] > 1 else ''}{' (--quick)' if info['quick'] else ''}, "
