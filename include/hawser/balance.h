@@ -1,6 +1,6 @@
 /* balance.h - which worker gets the next session, and how many workers there should be (floor 2, pure).
  * The Monkey web server's scheduler: the least loaded worker gets the descriptor; load means live sessions first,
- * bytes moved lately second. The home of the session's peer is preferred while it is not loaded more than 1.15
+ * bytes moved lately second. The home of the session's peer is preferred while that keeps it below 1.15
  * times the mean, because there the bytes cross no thread. */
 #ifndef HAWSER_BALANCE_H
 #define HAWSER_BALANCE_H

@@ -36,6 +36,8 @@ static inline uint64_t replay_again_left(const struct replay *r)
 int replay_append(struct replay *r, struct slice s);
 /* Copy len bytes at a cursor and move it on. len bytes must be there. */
 void replay_copy(struct replay *r, struct replay_cursor *c, uint8_t *to, uint32_t len);
+/* The same anywhere in [acked, read), without a cursor of the replay's. */
+void replay_peek(struct replay *r, uint64_t offset, uint8_t *to, uint32_t len);
 /* The peer has everything before upto (acked < upto <= sent). */
 void replay_ack(struct replay *r, uint64_t upto);
 /* [from, to) of what was sent goes again; joins a range that is under way already. */

@@ -63,6 +63,8 @@ struct session {
     struct {
         uint64_t from, end; /* of unacknowledged bytes that went over the lane: they may be lost with it */
     } slots[CONFIG_LANES_MAX];
+    uint64_t twin_from, twin_end; /* small and fresh: to go over another lane than twin_slot too */
+    int twin_slot;
     bool reset_after_sent;  /* our host reset: so shall the peer's, once it has what came before */
 
     /* in */
@@ -77,8 +79,8 @@ struct session {
 
     uint32_t wants;
     uint64_t wire_bytes;
-    TAILQ_ENTRY(session) all, owing, late;
-    bool is_owing, is_late;
+    TAILQ_ENTRY(session) all, owing, late, twins;
+    bool is_owing, is_late, is_twin;
 };
 TAILQ_HEAD(session_list, session);
 
@@ -106,7 +108,7 @@ struct mux {
     const struct config_peer *peer;
     struct tunnel *tunnel;
     struct map by_id;
-    struct session_list sessions, owing, late;
+    struct session_list sessions, owing, late, twins;
     struct mux_class *classes; /* config's classes, then the default one */
     size_t class_count;
     bool looks_at_protocol; /* a class has `proto` */
@@ -137,6 +139,7 @@ enum {
     SESSION_UNSENT_MAX = 256 * 1024,
     SESSION_UNSENT_MIN = 64 * 1024,
     SESSION_BULK_BYTES = 64 * 1024, /* more than this lately, or waiting: bulk */
+    SESSION_TWIN_BYTES = 8 * 1024,  /* an interactive session's bytes go over two lanes, if they are no more */
     SESSION_EARLY_MAX = 8192,       /* slices waiting behind a gap */
     MUX_ANSWERS_MAX = 65536,
     MUX_ACK_LATE_US = 20000,

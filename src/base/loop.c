@@ -95,7 +95,7 @@ int loop_new(struct loop **out)
     l->last = &l->first;
     l->last_task = &l->tasks;
     l->box.event_fd = -1;
-    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+    event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK);
     l->base = event_base_new_with_config(config);
     if (l->base == NULL)
         goto fail;

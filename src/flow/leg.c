@@ -49,7 +49,7 @@ struct leg {
     struct event io, timeout;
     struct task pump;
     int fd;
-    bool connecting, as_self, readable, writable, hangup, eof, finish_wanted, finished, closed, watched;
+    bool connecting, as_self, reset_met, readable, writable, hangup, eof, finish_wanted, finished, closed, watched;
     uint64_t allowed_bytes, read_bytes;
     uint64_t consumed_bytes, consumed_told;
     struct slices out;
@@ -197,8 +197,8 @@ static void read_host(struct leg *l)
             continue;
         if (n == -EAGAIN) {
             l->readable = l->hangup = false;
-        } else if (n < 0) {
-            close_now(l, (int)n);
+        } else if (n < 0 || (n == 0 && l->reset_met)) {
+            close_now(l, n < 0 ? (int)n : -ECONNRESET);
         } else if (n == 0) {
             l->eof = true;
             tell(l, LEG_EOF, l->read_bytes, (struct slice){0});
@@ -247,9 +247,9 @@ static void run_pump(void *arg)
     struct leg *l = arg;
     if (l->closed || l->connecting)
         return;
-    write_host(l);
+    read_host(l); /* first: a write to a host that has reset fails, and what it said before would be lost */
     if (!l->closed)
-        read_host(l);
+        write_host(l);
     if (!l->closed && l->eof && l->finished)
         close_now(l, 0);
 }
@@ -289,10 +289,13 @@ static void finish_connect(struct leg *l)
     int err = 0;
     socklen_t len = sizeof(err);
     getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &err, &len);
-    if (err != 0) {
+    if (err != 0 && err != ECONNRESET) {
         connect_failed(l, -err);
         return;
     }
+    /* Refused says ECONNREFUSED: this one was accepted, and reset since. What was said before can still be read; asking took the
+     * error away, so the end of it must be told from an orderly one. */
+    l->reset_met = err == ECONNRESET;
     l->connecting = false;
     event_del(&l->timeout);
     tell(l, LEG_CONNECTED, 0, (struct slice){0});

@@ -242,6 +242,7 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     TAILQ_INIT(&m->sessions);
     TAILQ_INIT(&m->owing);
     TAILQ_INIT(&m->late);
+    TAILQ_INIT(&m->twins);
     event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
     event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
     int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s, learned_rtt_us, &tunnel_events, m);

@@ -69,6 +69,12 @@ static struct replay_cursor seek(const struct replay *r, uint64_t offset)
     return c;
 }
 
+void replay_peek(struct replay *r, uint64_t offset, uint8_t *to, uint32_t len)
+{
+    struct replay_cursor c = seek(r, offset);
+    replay_copy(r, &c, to, len);
+}
+
 void replay_send_again(struct replay *r, uint64_t from, uint64_t to)
 {
     if (from < r->acked)

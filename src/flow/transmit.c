@@ -59,17 +59,25 @@ static void wake_class(struct mux *m, struct mux_class *c)
         c->virtual_time = m->virtual_now;
 }
 
-void transmit_forget(struct session *s)
+static void leave_heap(struct session *s)
 {
     struct mux_class *c = mux_class_of(s->mux, s->class_index);
     heap_remove(&c->heaps[s->turn_lane], &s->turn);
+}
+
+void transmit_forget(struct session *s)
+{
+    leave_heap(s);
+    if (s->is_twin)
+        TAILQ_REMOVE(&s->mux->twins, s, twins);
+    s->is_twin = false;
 }
 
 void transmit_schedule(struct session *s)
 {
     uint64_t waiting = sendable(s);
     if (waiting == 0) {
-        transmit_forget(s);
+        leave_heap(s);
         return;
     }
     struct mux *m = s->mux;
@@ -82,7 +90,7 @@ void transmit_schedule(struct session *s)
         heap_update(&c->heaps[lane], &s->turn);
         return;
     }
-    transmit_forget(s);
+    leave_heap(s);
     wake_class(m, c);
     if (heap_reserve(&c->heaps[lane], c->heaps[lane].count + 1) < 0)
         return; /* asked again at the session's next event */
@@ -179,6 +187,26 @@ static int put_open(struct session *s, unsigned slot, struct cursor_out *out)
     return err;
 }
 
+/* ---- twins: what an interactive session sends goes over two lanes, so that a lost packet of one costs no round trip ---- */
+
+static void want_twin(struct session *s, unsigned slot, uint64_t offset, uint32_t len)
+{
+    struct mux *m = s->mux;
+    bool interactive = len <= SESSION_TWIN_BYTES && sendable(s) == 0 &&
+                       offset + len - s->replay.acked <= 2 * SESSION_TWIN_BYTES &&
+                       sent_lately(s, clock_now_us()) < SESSION_BULK_BYTES;
+    if (!interactive || tunnel_lanes_up(m->tunnel) < 2)
+        return;
+    s->twin_from = s->is_twin && s->twin_slot == (int)slot && s->twin_from > s->replay.acked ? s->twin_from : offset;
+    s->twin_end = offset + len;
+    s->twin_slot = (int)slot;
+    if (!s->is_twin) {
+        s->is_twin = true;
+        TAILQ_INSERT_TAIL(&m->twins, s, twins);
+    }
+    tunnel_kick(m->tunnel);
+}
+
 /* Until the peer has confirmed the session, its OPEN goes first on each lane that carries anything of it: lanes overtake each
  * other, and frames of a session that the peer does not know are dropped or answered with a reset. */
 static bool needs_open(const struct session *s, unsigned slot)
@@ -206,6 +234,8 @@ static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
     if (to == NULL)
         return false;
     replay_copy(&s->replay, cursor, to, (uint32_t)len);
+    if (fresh)
+        want_twin(s, slot, offset, (uint32_t)len);
     account(s, slot, offset, (uint32_t)len, fresh);
     transmit_schedule(s);
     session_update_allowed(s);
@@ -244,6 +274,46 @@ static int put_want(struct session *s, unsigned slot, uint32_t want, struct curs
     if (err == 0 && want == WANT_ACK)
         s->acked_told = s->consumed;
     return err;
+}
+
+/* What is left of a session's twin; false when the block is full before its end. */
+static bool put_twin(struct session *s, unsigned slot, struct cursor_out *out)
+{
+    if (s->twin_from < s->replay.acked)
+        s->twin_from = s->replay.acked;
+    if (s->twin_end > replay_sent(&s->replay))
+        s->twin_end = replay_sent(&s->replay);
+    while (s->twin_from < s->twin_end) {
+        if (needs_open(s, slot) && put_open(s, slot, out) < 0)
+            return false;
+        size_t room = (size_t)(out->end - out->at);
+        if (room <= BLOCK_TAIL_BYTES)
+            return false;
+        uint64_t len = s->twin_end - s->twin_from;
+        if (len > room - FRAME_DATA_HEADER_MAX)
+            len = room - FRAME_DATA_HEADER_MAX;
+        uint8_t *to = frame_put_data(out, s->id, s->twin_from, (uint32_t)len);
+        if (to == NULL)
+            return false;
+        replay_peek(&s->replay, s->twin_from, to, (uint32_t)len);
+        s->twin_from += len;
+        s->wire_bytes += len;
+    }
+    return true;
+}
+
+static void fill_twins(struct mux *m, unsigned slot, struct cursor_out *out)
+{
+    struct session *s = TAILQ_FIRST(&m->twins), *next;
+    for (; s != NULL; s = next) {
+        next = TAILQ_NEXT(s, twins);
+        if (s->twin_slot == (int)slot)
+            continue;
+        if (!put_twin(s, slot, out))
+            return;
+        TAILQ_REMOVE(&m->twins, s, twins);
+        s->is_twin = false;
+    }
 }
 
 /* Everything this session owes; false when the block is full. */
@@ -290,11 +360,12 @@ static void fill_owed(struct mux *m, unsigned slot, struct cursor_out *out)
 void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out)
 {
     struct mux *m = owner;
-    struct cursor_out before = *out;
     if (role != TUNNEL_ROLE_BULK)
         fill_owed(m, slot, out);
-    if (out->err != 0)
-        *out = (struct cursor_out){.at = out->at, .end = before.end, .err = 0};
+    out->err = 0;
+    if (role != TUNNEL_ROLE_ANY)
+        fill_twins(m, slot, out);
+    out->err = 0;
     struct session *s;
     while ((s = next_session(m, role)) != NULL) {
         if (!put_data(s, slot, out))

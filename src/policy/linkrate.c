@@ -13,6 +13,9 @@ enum {
     LOSS_LEAST_SEGMENTS = 64,
     PACING_PERMILLE = 970,
     RAISE_PERMILLE = 50,
+    CAP_OVER_PERCENT = 15,
+    CAP_REACHED_PERCENT = 85,
+    CAP_RAISE_PERCENT = 25,
 };
 
 void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, uint64_t learned_rtt_us, bool ipv6)
@@ -21,6 +24,7 @@ void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, ui
     r->configured = r->target = configured;
     r->learned = learned;
     r->learned_rtt_us = learned_rtt_us;
+    r->cap = configured == 0 ? learned + learned / 100 * CAP_RAISE_PERCENT : 0;
     r->overhead = (ipv6 ? 40 : 20) + 20 + 12;
     r->mss = 1500 - r->overhead;
 }
@@ -47,22 +51,27 @@ static uint64_t window_us(const struct linkrate *r)
     return 2 * r->rtt_us > WINDOW_MIN_US ? 2 * r->rtt_us : WINDOW_MIN_US;
 }
 
+static bool judge_unconfigured(struct linkrate *r, bool full, bool lossy, uint64_t delivered)
+{
+    uint64_t was = r->cap;
+    if (lossy && r->best > 0 && (r->cap == 0 || r->cap > r->best + r->best / 100 * CAP_OVER_PERCENT))
+        r->cap = r->best + r->best / 100 * CAP_OVER_PERCENT;
+    else if (full && !lossy && delivered > r->cap / 100 * CAP_REACHED_PERCENT)
+        r->cap += r->cap / 100 * CAP_RAISE_PERCENT;
+    return r->cap != was;
+}
+
 /* Judge a finished window: lower a target that the link does not deliver, raise it again when it does. */
 static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
 {
-    bool changed = false;
     uint64_t delivered = r->window_acked * 8 * 1000000 / length_us; /* payload bits a second */
     bool full = r->window_full && r->was_full; /* a transfer's first acknowledgements are a round trip late */
     r->was_full = r->window_full;
-    if (full && delivered > r->best) {
-        r->best = delivered;
-        changed = true;
-    }
-    if (r->configured == 0)
-        return changed;
     uint64_t moved = r->window_acked + r->window_retransmitted;
     bool lossy = moved > (uint64_t)LOSS_LEAST_SEGMENTS * r->mss &&
                  r->window_retransmitted * 1000 > r->window_acked * LOSS_HIGH_PERMILLE;
+    if (r->configured == 0)
+        return judge_unconfigured(r, full, lossy, delivered);
     uint64_t pace = payload_of(r, r->target) / 1000 * PACING_PERMILLE;
     if (full && lossy && delivered * 10 < pace * 9) {
         if (delivered < r->best)
@@ -83,7 +92,27 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
         r->raised_us = now_us;
         return true;
     }
-    return changed;
+    return false;
+}
+
+/* The second best of the last samples: one may be an artefact of acknowledgements that came in a bunch. */
+static bool take_delivery(struct linkrate *r, uint64_t bytes_per_s)
+{
+    const unsigned count = sizeof(r->recent) / sizeof(r->recent[0]);
+    uint64_t most = 0, second = 0;
+    r->recent[r->recent_next++ % count] = bytes_per_s * 8;
+    for (unsigned i = 0; i < count; i++) {
+        if (r->recent[i] > most) {
+            second = most;
+            most = r->recent[i];
+        } else if (r->recent[i] > second) {
+            second = r->recent[i];
+        }
+    }
+    if (second <= r->best)
+        return false;
+    r->best = second;
+    return true;
 }
 
 bool linkrate_update(struct linkrate *r, const struct linkrate_sample *s)
@@ -101,10 +130,11 @@ bool linkrate_update(struct linkrate *r, const struct linkrate_sample *s)
     r->window_retransmitted += s->retransmitted_bytes;
     if (s->limited_by_us)
         r->window_full = false;
+    bool changed = s->delivery_bytes_per_s > 0 && take_delivery(r, s->delivery_bytes_per_s);
     uint64_t length_us = s->now_us - r->window_start_us;
     if (length_us < window_us(r))
-        return false;
-    bool changed = judge(r, s->now_us, length_us);
+        return changed;
+    changed = judge(r, s->now_us, length_us) || changed;
     r->window_start_us = s->now_us;
     r->window_acked = r->window_retransmitted = 0;
     r->window_full = true;
@@ -113,11 +143,11 @@ bool linkrate_update(struct linkrate *r, const struct linkrate_sample *s)
 
 uint64_t linkrate_pacing(const struct linkrate *r, uint64_t others_bytes_per_s)
 {
-    if (r->target == 0)
+    if (r->target == 0 && r->cap == 0)
         return UINT64_MAX;
-    uint64_t all = payload_of(r, r->target) / 8 / 1000 * PACING_PERMILLE;
-    uint64_t least = all / 4;
-    return others_bytes_per_s < all - least ? all - others_bytes_per_s : least;
+    uint64_t all = r->target != 0 ? payload_of(r, r->target) / 8 / 1000 * PACING_PERMILLE : r->cap / 8;
+    uint64_t most = all / 4; /* bulk gives way to the others, but bbr believes what it measured: never much */
+    return all - (others_bytes_per_s < most ? others_bytes_per_s : most);
 }
 
 static uint64_t round_trip_us(const struct linkrate *r)

@@ -29,7 +29,7 @@ enum {
     BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
     BURST_RECORD_BYTES = 1350,   /* and a lane with a small window sends a large one in many round trips */
     BATCH_MIN_BYTES = 16 * 1024,
-    BATCH_MAX_BYTES = 64 * 1024,
+    BATCH_MAX_BYTES = 256 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
 };
 
@@ -270,8 +270,6 @@ static uint64_t round_trip_of(const struct lane *l)
     return getsockopt(lane_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_rtt : 0;
 }
 
-static void renew_leader(struct slot *entered);
-
 /* A lane in state UP enters its slot; first: no lane was up before. */
 static void enter(struct slot *s, struct lane *l, bool first)
 {
@@ -305,7 +303,8 @@ static void enter(struct slot *s, struct lane *l, bool first)
     t->tick_active = true;
     if (first)
         t->leader_is_old = true;
-    renew_leader(s);
+    if (!t->events->busy(t->owner))
+        tunnel_renew_leader(t);
     tunnel_kick(t);
 }
 
@@ -480,11 +479,10 @@ static void dial(struct slot *s)
         start_dial(s);
 }
 
-/* The first lane after a time without any began before its route was set: it is dialled anew, once the others are up, and
- * takes over when it is there. */
-static void renew_leader(struct slot *entered)
+/* The first lane after a time without any began before its route was set: it is dialled anew when the others are up and
+ * nothing is under way, and takes over when it is there. */
+void tunnel_renew_leader(struct tunnel *t)
 {
-    struct tunnel *t = entered->tunnel;
     struct slot *leader = &t->slots[0];
     bool rest_is_up = t->up_count >= t->peer->lanes;
     if (!t->leader_is_old || !rest_is_up || leader->lane == NULL || leader->dialled != NULL ||

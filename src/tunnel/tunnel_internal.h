@@ -40,6 +40,7 @@ struct tunnel {
     struct event tick;
     bool tick_active;
     uint64_t tick_us; /* when it ran last */
+    uint64_t express_bytes_per_s; /* smoothed */
     struct lane *dead[2 * CONFIG_LANES_MAX];
     unsigned dead_count, up_count;
     struct linkrate rate;
@@ -61,6 +62,8 @@ static inline bool slot_usable(const struct slot *s)
 
 /* tunnel.c: the lane of a slot is gone, by itself or by us. */
 void tunnel_lose(struct slot *s, int err);
+/* Dial the first lane anew, if it began before its route was set; at a quiet moment. */
+void tunnel_renew_leader(struct tunnel *t);
 
 /* tunnel_watch.c */
 void tunnel_want_tick(struct tunnel *t, uint64_t us);

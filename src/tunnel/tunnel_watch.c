@@ -18,7 +18,7 @@ enum {
     DEAD_IDLE_US = 15 * 1000000,
     STALL_MIN_US = 1000000,
     NOTSENT_MIN_BYTES = 32 * 1024,
-    NOTSENT_MAX_BYTES = 256 * 1024,
+    NOTSENT_MAX_BYTES = 1024 * 1024,
 };
 
 void tunnel_set_notsent(struct tunnel *t, struct slot *s)
@@ -74,6 +74,8 @@ static bool look(struct slot *s, struct linkrate_sample *sample)
         sample->rtt_us = info.tcpi_min_rtt;
     if (info.tcpi_bytes_acked > 100000 && info.tcpi_snd_mss > sample->mss)
         sample->mss = info.tcpi_snd_mss;
+    if (!info.tcpi_delivery_rate_app_limited && acked_more && info.tcpi_delivery_rate > sample->delivery_bytes_per_s)
+        sample->delivery_bytes_per_s = info.tcpi_delivery_rate;
     s->acked = info.tcpi_bytes_acked;
     s->retransmitted = info.tcpi_bytes_retrans;
     s->srtt_us = info.tcpi_rtt;
@@ -107,14 +109,17 @@ static bool check_silence(struct slot *s, uint64_t now, bool busy)
     uint64_t heard_us = lane_counters(s->lane)->last_in_us;
     if (s->alive_us > heard_us)
         heard_us = s->alive_us;
-    uint64_t silent = now - heard_us;
-    if (silent > (busy ? DEAD_BUSY_US : DEAD_IDLE_US) && s->ping_sent_us > heard_us) {
+    uint64_t silent = now - heard_us, ping_after = busy ? PING_BUSY_US : PING_IDLE_US;
+    bool asked = s->ping_sent_us > heard_us;
+    uint64_t patience = (busy ? DEAD_BUSY_US : DEAD_IDLE_US) - ping_after;
+    if (patience < 3 * s->srtt_us)
+        patience = 3 * s->srtt_us;
+    if (asked && now - s->ping_sent_us > patience) {
         lane_close(s->lane);
         tunnel_lose(s, -ETIMEDOUT);
         return true;
     }
-    uint64_t ping_after = busy ? PING_BUSY_US : PING_IDLE_US;
-    if (silent > ping_after && now - s->ping_sent_us > ping_after) {
+    if (!asked && silent > ping_after) {
         s->owes_ping = true;
         s->ping_sent_us = now;
         tunnel_kick(s->tunnel);
@@ -125,6 +130,8 @@ static bool check_silence(struct slot *s, uint64_t now, bool busy)
 static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_us)
 {
     uint64_t express = elapsed_us > 0 ? out_delta[0] * 1000000 / elapsed_us : 0;
+    /* smoothed over about a second: a new session's burst is over before the bulk lane could give way to it */
+    t->express_bytes_per_s = elapsed_us > TUNNEL_TICK_IDLE_US / 4 ? express : (t->express_bytes_per_s * 9 + express) / 10;
     unsigned sending = 0;
     for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
         sending += t->slots[i].lane != NULL && out_delta[i] > 0;
@@ -132,7 +139,7 @@ static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_u
         struct slot *s = &t->slots[i];
         if (s->lane == NULL)
             continue;
-        uint64_t rate = linkrate_pacing(&t->rate, i == 0 ? 0 : express);
+        uint64_t rate = linkrate_pacing(&t->rate, i == 0 ? 0 : t->express_bytes_per_s);
         if (i > 0 && sending > 1 && rate != UINT64_MAX)
             rate /= sending;
         tunnel_set_pacing(s, rate);
@@ -175,6 +182,8 @@ void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
     t->tick_us = sample.now_us;
     if (outstanding)
         find_stalled(t, sample.now_us);
+    if (!busy && !outstanding)
+        tunnel_renew_leader(t);
     t->tick_active = outstanding || moved;
     tunnel_want_tick(t, t->tick_active ? TUNNEL_TICK_ACTIVE_US : busy ? TICK_BUSY_US : TUNNEL_TICK_IDLE_US);
 }

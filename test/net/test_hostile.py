@@ -114,7 +114,8 @@ class Scene:
         return HostilePeer(self.evil, (self.bed.branches[1].wan(1)[0], 4430), folder or self.folder, **keywords)
 
     def peer(self, **fields):
-        """A lane of branch1 that is up."""
+        """A lane of branch1 that is up, of a node that has just started unless its instance is given."""
+        fields.setdefault("instance", os.urandom(16))
         return self.dial().greet(**fields)
 
     def new_id(self, peer):

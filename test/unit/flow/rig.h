@@ -20,6 +20,7 @@
 #include "hawser/greeter.h"
 #include "hawser/identity.h"
 #include "hawser/log.h"
+#include "hawser/relay.h"
 #include "hawser/session.h"
 
 enum { RIG_HANG_S = 20, RIG_LOOPS_MAX = 4 };
@@ -32,7 +33,7 @@ static struct {
     char pin_text[CONFIG_PIN_TEXT_MAX];
 } rig_keys[2];
 
-static void rig_make_keys(void)
+static __attribute__((unused)) void rig_make_keys(void)
 {
     char error[IDENTITY_ERROR_MAX];
     for (int i = 0; i < 2; i++) {
@@ -54,7 +55,7 @@ static void rig_make_keys(void)
     }
 }
 
-static void rig_free_keys(void)
+static __attribute__((unused)) void rig_free_keys(void)
 {
     for (int i = 0; i < 2; i++) {
         SSL_CTX_free(rig_keys[i].accept);
@@ -87,7 +88,7 @@ struct rig_call {
     bool is_done;
 };
 
-static void rig_take_call(struct mail *m)
+static __attribute__((unused)) void rig_take_call(struct mail *m)
 {
     struct rig_call *c = (struct rig_call *)(void *)m;
     c->work(c->arg);
@@ -98,7 +99,7 @@ static void rig_take_call(struct mail *m)
 }
 
 /* Run work on the loop's thread and wait for its end. */
-static void rig_on(struct loop *loop, void (*work)(void *arg), void *arg)
+static __attribute__((unused)) void rig_on(struct loop *loop, void (*work)(void *arg), void *arg)
 {
     struct rig_call c = {.mail.deliver = rig_take_call, .work = work, .arg = arg};
     pthread_mutex_init(&c.lock, NULL);
@@ -163,23 +164,23 @@ struct rig {
     struct rig_node nodes[2];
 };
 
-static int rig_lane_socket(void *owner, int fd, uint64_t rcvbuf, uint64_t sndbuf, const char *congestion)
+static __attribute__((unused)) int rig_lane_socket(void *owner, int fd, uint64_t rcvbuf, uint64_t sndbuf, const char *congestion)
 {
     (void)owner, (void)fd, (void)rcvbuf, (void)sndbuf, (void)congestion;
     return 0;
 }
 
-static void rig_lane_route(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd)
+static __attribute__((unused)) void rig_lane_route(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd)
 {
     (void)owner, (void)peer, (void)initcwnd, (void)initrwnd;
 }
 
-static void rig_learned(void *owner, const char *peer, uint64_t rate, uint64_t rtt_us)
+static __attribute__((unused)) void rig_learned(void *owner, const char *peer, uint64_t rate, uint64_t rtt_us)
 {
     (void)owner, (void)peer, (void)rate, (void)rtt_us;
 }
 
-static void rig_resume(void *owner, const char *peer, const uint8_t instance[static GREETING_INSTANCE_BYTES])
+static __attribute__((unused)) void rig_resume(void *owner, const char *peer, const uint8_t instance[static GREETING_INSTANCE_BYTES])
 {
     struct rig_node *n = owner;
     (void)peer;
@@ -188,7 +189,7 @@ static void rig_resume(void *owner, const char *peer, const uint8_t instance[sta
     pthread_mutex_unlock(&n->lock);
 }
 
-static int rig_identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES],
+static __attribute__((unused)) int rig_identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES],
                         struct greeting *ours)
 {
     struct rig_node *n = owner;
@@ -210,7 +211,7 @@ struct rig_delivery {
     struct lane *lane;
 };
 
-static void rig_adopt(struct mail *m)
+static __attribute__((unused)) void rig_adopt(struct mail *m)
 {
     struct rig_delivery d = *(struct rig_delivery *)(void *)m;
     free(m);
@@ -220,7 +221,7 @@ static void rig_adopt(struct mail *m)
         lane_free(d.lane);
 }
 
-static void rig_deliver(void *owner, struct lane *l)
+static __attribute__((unused)) void rig_deliver(void *owner, struct lane *l)
 {
     struct rig_node *n = owner;
     struct rig_delivery *d = calloc(1, sizeof(*d));
@@ -228,7 +229,7 @@ static void rig_deliver(void *owner, struct lane *l)
     loop_post(n->home.loop, &d->mail);
 }
 
-static void rig_on_accept(evutil_socket_t fd, short what, void *arg)
+static __attribute__((unused)) void rig_on_accept(evutil_socket_t fd, short what, void *arg)
 {
     struct rig_node *n = arg;
     (void)what;
@@ -237,7 +238,7 @@ static void rig_on_accept(evutil_socket_t fd, short what, void *arg)
         greeter_take(n->greeter, lane);
 }
 
-static struct leg_host *rig_place(void *owner, struct leg_host *home)
+static __attribute__((unused)) struct leg_host *rig_place(void *owner, struct leg_host *home)
 {
     struct rig_node *n = owner;
     (void)home;
@@ -255,7 +256,7 @@ static enum frame_rst_reason rig_admit(void *owner, struct leg_host *home, const
     return (enum frame_rst_reason)atomic_load(&n->admit_reason);
 }
 
-static void rig_refused(void *owner, const struct endpoint *server, enum frame_rst_reason reason)
+static __attribute__((unused)) void rig_refused(void *owner, const struct endpoint *server, enum frame_rst_reason reason)
 {
     struct rig_node *n = owner;
     (void)server;
@@ -263,7 +264,7 @@ static void rig_refused(void *owner, const struct endpoint *server, enum frame_r
     atomic_fetch_add(&n->refused, 1);
 }
 
-static void rig_state(void *owner, const char *peer, bool up)
+static __attribute__((unused)) void rig_state(void *owner, const char *peer, bool up)
 {
     struct rig_node *n = owner;
     (void)peer;
@@ -271,13 +272,13 @@ static void rig_state(void *owner, const char *peer, bool up)
     atomic_store(&n->up, up);
 }
 
-static void rig_session_ended(void *owner)
+static __attribute__((unused)) void rig_session_ended(void *owner)
 {
     struct rig_node *n = owner;
     atomic_fetch_sub(&n->sessions, 1);
 }
 
-static bool rig_session_starts(void *owner)
+static __attribute__((unused)) bool rig_session_starts(void *owner)
 {
     struct rig_node *n = owner;
     if (atomic_fetch_add(&n->sessions, 1) < n->sessions_max)
@@ -286,7 +287,7 @@ static bool rig_session_starts(void *owner)
     return false;
 }
 
-static int rig_listen(uint16_t *port)
+static __attribute__((unused)) int rig_listen(uint16_t *port)
 {
     struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(sa);
@@ -299,7 +300,7 @@ static int rig_listen(uint16_t *port)
     return fd;
 }
 
-static struct config *rig_config(const struct rig *r, int number, const char *classes, unsigned lanes)
+static __attribute__((unused)) struct config *rig_config(const struct rig *r, int number, const char *classes, unsigned lanes)
 {
     char text[4096], address[64] = "", error[CONFIG_ERROR_MAX];
     const struct rig_options *o = &r->options;
@@ -317,13 +318,13 @@ static struct config *rig_config(const struct rig *r, int number, const char *cl
     return c;
 }
 
-static void rig_start_node(void *arg)
+static __attribute__((unused)) void rig_start_node(void *arg)
 {
     struct rig_node *n = arg;
     ck_assert_int_eq(mux_new(&n->mux, &n->home, &n->mux_world, &n->tunnel_world, n->config, 0, 0, 0), 0);
 }
 
-static void rig_start_greeter(void *arg)
+static __attribute__((unused)) void rig_start_greeter(void *arg)
 {
     struct rig_node *n = arg;
     ck_assert_int_eq(greeter_new(&n->greeter, n->host.loop, &n->greeter_world), 0);
@@ -331,7 +332,7 @@ static void rig_start_greeter(void *arg)
     event_add(&n->accept, NULL);
 }
 
-static void rig_prepare_node(struct rig *r, int number)
+static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
 {
     struct rig_node *n = &r->nodes[number];
     const struct rig_options *o = &r->options;
@@ -372,7 +373,7 @@ static void rig_prepare_node(struct rig *r, int number)
     n->config = rig_config(r, number, o->classes, o->lanes > 0 ? o->lanes : 2);
 }
 
-static void rig_start(struct rig *r, struct rig_options options)
+static __attribute__((unused)) void rig_start(struct rig *r, struct rig_options options)
 {
     memset(r, 0, sizeof(*r));
     r->options = options;
@@ -395,26 +396,26 @@ static void rig_start(struct rig *r, struct rig_options options)
         rig_on(r->nodes[i].home.loop, rig_start_node, &r->nodes[i]);
 }
 
-static void rig_wait_up(struct rig *r)
+static __attribute__((unused)) void rig_wait_up(struct rig *r)
 {
     rig_until(atomic_load(&r->nodes[0].up) && atomic_load(&r->nodes[1].up));
 }
 
-static void rig_is_gone(void *arg)
+static __attribute__((unused)) void rig_is_gone(void *arg)
 {
     struct rig_node *n = arg;
     n->mux = NULL;
     atomic_store(&n->gone, true);
 }
 
-static void rig_end_mux(void *arg)
+static __attribute__((unused)) void rig_end_mux(void *arg)
 {
     struct rig_node *n = arg;
     if (n->mux != NULL)
         mux_end(n->mux, rig_is_gone, n);
 }
 
-static void rig_end_greeter(void *arg)
+static __attribute__((unused)) void rig_end_greeter(void *arg)
 {
     struct rig_node *n = arg;
     event_del(&n->accept);
@@ -422,7 +423,7 @@ static void rig_end_greeter(void *arg)
 }
 
 /* End everything; nothing may be left: no session, no reserved memory, no chunk, no leg. */
-static void rig_end(struct rig *r)
+static __attribute__((unused)) void rig_end(struct rig *r)
 {
     for (int i = 0; i < 2; i++)
         rig_on(r->nodes[i].host.loop, rig_end_greeter, &r->nodes[i]);
@@ -460,7 +461,7 @@ static struct endpoint rig_loopback(uint16_t port)
 }
 
 /* A connected pair of TCP sockets. */
-static void rig_tcp_pair(int fds[2])
+static __attribute__((unused)) void rig_tcp_pair(int fds[2])
 {
     uint16_t port;
     int listener = rig_listen(&port);
@@ -479,7 +480,7 @@ struct rig_opening {
     struct mux_intercepted in;
 };
 
-static void rig_open_it(void *arg)
+static __attribute__((unused)) void rig_open_it(void *arg)
 {
     struct rig_opening *o = arg;
     if (o->node->mux != NULL) {
@@ -492,7 +493,7 @@ static void rig_open_it(void *arg)
 }
 
 /* A client at the node connects to server_port (at the other node); the client's end, non-blocking. */
-static int rig_connect_class(struct rig *r, int number, uint16_t server_port, int class_index)
+static __attribute__((unused)) int rig_connect_class(struct rig *r, int number, uint16_t server_port, int class_index)
 {
     struct rig_node *n = &r->nodes[number];
     int fds[2];
@@ -507,12 +508,12 @@ static int rig_connect_class(struct rig *r, int number, uint16_t server_port, in
     return fds[0];
 }
 
-static int rig_connect(struct rig *r, int number, uint16_t server_port)
+static __attribute__((unused)) int rig_connect(struct rig *r, int number, uint16_t server_port)
 {
     return rig_connect_class(r, number, server_port, RULES_NONE);
 }
 
-static int rig_accept(int listener)
+static __attribute__((unused)) int rig_accept(int listener)
 {
     struct pollfd p = {.fd = listener, .events = POLLIN};
     ck_assert_msg(poll(&p, 1, RIG_HANG_S * 1000) == 1, "no connection came");
@@ -533,7 +534,7 @@ struct rig_host {
     int err; /* what the socket said */
 };
 
-static uint8_t rig_byte(uint32_t seed, uint64_t at)
+static __attribute__((unused)) uint8_t rig_byte(uint32_t seed, uint64_t at)
 {
     uint64_t x = (at / 8 + 1) * 0x9e3779b97f4a7c15ull ^ seed;
     x ^= x >> 29;
@@ -541,7 +542,7 @@ static uint8_t rig_byte(uint32_t seed, uint64_t at)
     return (uint8_t)(x >> (8 * (at % 8)));
 }
 
-static void rig_host_send(struct rig_host *h)
+static __attribute__((unused)) void rig_host_send(struct rig_host *h)
 {
     uint8_t bytes[16384];
     if (h->wait_first && !h->ended)
@@ -564,7 +565,7 @@ static void rig_host_send(struct rig_host *h)
     }
 }
 
-static void rig_host_receive(struct rig_host *h)
+static __attribute__((unused)) void rig_host_receive(struct rig_host *h)
 {
     uint8_t bytes[65536];
     while (!h->ended) {
@@ -589,13 +590,13 @@ static void rig_host_receive(struct rig_host *h)
     }
 }
 
-static bool rig_host_done(const struct rig_host *h)
+static __attribute__((unused)) bool rig_host_done(const struct rig_host *h)
 {
     return h->err != 0 || (h->sent == h->send && h->got == h->expect && (h->keep_open || h->shut) && (h->ended || h->keep_open));
 }
 
 /* One round over all hosts; true when all are done. */
-static bool rig_turn(struct rig_host *hosts, size_t count, int wait_ms)
+static __attribute__((unused)) bool rig_turn(struct rig_host *hosts, size_t count, int wait_ms)
 {
     struct pollfd polls[256];
     bool all = true;
@@ -620,7 +621,7 @@ static bool rig_turn(struct rig_host *hosts, size_t count, int wait_ms)
     return false;
 }
 
-static void rig_transfer(struct rig_host *hosts, size_t count)
+static __attribute__((unused)) void rig_transfer(struct rig_host *hosts, size_t count)
 {
     uint64_t moved = 0, since = clock_now_us();
     while (!rig_turn(hosts, count, 1000)) {
@@ -640,14 +641,14 @@ static void rig_transfer(struct rig_host *hosts, size_t count)
 }
 
 /* Two hosts of one session; the client sends up, the server down. */
-static void rig_hosts(struct rig_host hosts[2], int client, int server, uint64_t up, uint64_t down)
+static __attribute__((unused)) void rig_hosts(struct rig_host hosts[2], int client, int server, uint64_t up, uint64_t down)
 {
     uint32_t seed = (uint32_t)client * 7919u;
     hosts[0] = (struct rig_host){.fd = client, .seed_out = seed, .seed_in = seed + 1, .send = up, .expect = down};
     hosts[1] = (struct rig_host){.fd = server, .seed_out = seed + 1, .seed_in = seed, .send = down, .expect = up};
 }
 
-static void rig_reset(int fd)
+static __attribute__((unused)) void rig_reset(int fd)
 {
     struct linger now = {.l_onoff = 1};
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
@@ -655,7 +656,7 @@ static void rig_reset(int fd)
 }
 
 /* Wait until the socket's connection was reset; bytes before that are let by. */
-static void rig_expect_reset(int fd)
+static __attribute__((unused)) void rig_expect_reset(int fd)
 {
     char bytes[4096];
     for (;;) {
@@ -680,7 +681,7 @@ const char *__tsan_default_suppressions(void)
 }
 
 /* Cut lanes that node 0 or 1 dialled, at the dialling end: the n-th found, or all (-1). How many were cut. */
-static int rig_cut(struct rig *r, int which)
+static __attribute__((unused)) int rig_cut(struct rig *r, int which)
 {
     int cut = 0, seen = 0;
     DIR *dir = opendir("/proc/self/fd");
@@ -702,7 +703,7 @@ static int rig_cut(struct rig *r, int which)
     return cut;
 }
 
-static uint64_t rig_sessions(struct rig *r)
+static __attribute__((unused)) uint64_t rig_sessions(struct rig *r)
 {
     return atomic_load(&r->nodes[0].sessions) + atomic_load(&r->nodes[1].sessions);
 }
