@@ -28,8 +28,9 @@ STRANGER = r"did not become a lane: .*{text}"
 class Scene:
     """.bed, .near, .far (daemons), .evil (the host of the hostile peer), .sink_port (of a server that only reads)"""
 
-    def __init__(self, serve=None, far=None):
+    def __init__(self, serve=None, far=None, fetches=True):
         self.serve = serve
+        self.fetches = fetches
         self.far_changes = far or {}
         self.cap = CAP
         self._stop = threading.Event()
@@ -57,7 +58,7 @@ class Scene:
             self.web = bed.nginx()
             self.web.file("blob", 3 * MIB)
             self.web.file("large", 40 * MIB, 2)
-            self.thread = threading.Thread(target=self._fetch)
+            self.thread = threading.Thread(target=self._fetch if self.fetches else lambda: None)
             self.thread.start()
             stack.callback(self._end_fetching)
             self._stack = stack.pop_all()
@@ -78,7 +79,10 @@ class Scene:
     def check(self):
         """Nothing has suffered."""
         before = self._fetched
-        wait_for(lambda: self._failure or self._fetched > before + 1, 60, "another download")
+        if self.fetches:
+            wait_for(lambda: self._failure or self._fetched > before + 1, 60, "another download")
+        else:
+            self.bed.download(self.bed.client, self.web, "blob")
         if self._failure:
             raise self._failure
         assert self.engines == [engine_pid(daemon) for daemon in (self.near, self.far)], "an engine was replaced"
@@ -532,15 +536,16 @@ def test_flood_without_reading():
 
 
 def test_flood_of_refused_opens():
-    """Ids in falling order and with gaps, so that each needs a range of its own among the closed ones."""
+    """Ids in falling order and with gaps, so that each needs a range of its own among the closed ones: the lane ends."""
     with Scene() as scene, scene.peer() as peer:
         side = hp.side_of(scene.pin, scene.dc_pin)
-        flood = blocks(hp.open_frame(number << 1 | side, "10.1.1.2", "10.3.0.1", 80)
-                       for number in range(1000000, 2, -2))
         with contextlib.suppress(AssertionError):
-            peer.send(flood, timeout=100)
-            peer.wait_pong()
-        scene.check()
+            for begin in range(600000, 0, -20000):
+                peer.send(blocks(hp.open_frame(number << 1 | side, "10.1.1.2", "10.3.0.1", 80)
+                                 for number in range(begin, begin - 20000, -2)), timeout=100)
+                peer.wait(lambda: len(peer.frames) >= 10000, "an answer for each", 100)
+                peer.frames.clear()
+        wait_for(lambda: scene.seen(WRONG.format(text="")), 10, "the lane's end in the log")
 
 
 def test_flood_of_single_bytes():
@@ -566,17 +571,31 @@ def test_flood_behind_a_gap():
         scene.check()
 
 
+def fill_sessions(scene, peer):
+    """More sessions than the budget of 300 has."""
+    side = hp.side_of(scene.pin, scene.dc_pin)
+    peer.send(blocks(hp.open_frame(number << 1 | side, "10.1.1.2", "10.2.0.2", 9100, 20000 + number)
+                     for number in range(1, 1001)))
+    peer.wait(lambda: sum(frame.type == hp.RST and frame.fields[0] == hp.OVERLOAD for frame in peer.frames) >= 700 - 20,
+              "RSTs for want of room")
+
+
+FEW_SESSIONS = {"node": {"memory": "64M", "workers": 1, "sessions": "300"}}
+
+
 def test_opens_without_end():
-    """More sessions than the budget has: refused, and the true peer's go on."""
-    with Scene(far={"node": {"memory": "64M", "workers": 1, "sessions": "300"}}) as scene, Sink(scene), \
-            scene.peer() as peer:
-        side = hp.side_of(scene.pin, scene.dc_pin)
-        peer.send(blocks(hp.open_frame(number << 1 | side, "10.1.1.2", "10.2.0.2", 9100, 20000 + number)
-                         for number in range(1, 1001)))
-        peer.wait(lambda: sum(frame.type == hp.RST and frame.fields[0] == hp.OVERLOAD for frame in peer.frames) >= 600,
-                  "RSTs for want of room")
-        peer.close()
+    """What is too much is refused; the true peer's sessions go on, and new ones come when there is room again."""
+    with Scene(far=FEW_SESSIONS, fetches=False) as scene, Sink(scene):
+        with scene.peer() as peer:
+            fill_sessions(scene, peer)
         wait_for(lambda: scene.far.ctl("peers")[1]["sessions"] == 0, 90, "the hostile peer's sessions to end")
+
+
+def test_one_peer_takes_all_sessions():
+    """It cannot: the true peer opens new ones all the same."""
+    with Scene(far=FEW_SESSIONS) as scene, Sink(scene), scene.peer() as peer:
+        fill_sessions(scene, peer)
+        scene.check()
 
 
 # --- a peer that does not read ------------------------------------------------------------------------
