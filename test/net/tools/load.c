@@ -1,23 +1,25 @@
 /* load - many sessions at once between two ends, each with bytes of its own that both ends check.
  *
  *   load server [-4 | -6 | --address A] --ports FIRST[-LAST] [--sessions N] [--deadline S]
- *   load client ADDRESS FIRST[-LAST] --group KIND:COUNT[,KEY=VALUE...] ... [--at-once N] [--opening N] [--rate N]
+ *   load client ADDRESS FIRST[-LAST] --group KIND:COUNT[,KEY=VALUE...] ... [--at-once N] [--opening N]
+ * [--rate N]
  *               [--source A[,A...]] [--seed N] [--hold] [--deadline S]
  *
  * KIND and its defaults (up, down: bytes a round; K, M, G):
  *   short   up=200,down=2000,rounds=1         a question, its answer, the end
  *   stream  up=1M,down=1M,rounds=1,duplex=1   both directions at once
  *   idle    up=16,down=16,rounds=2            after the first round held open until the release
- *   slow    up=16,down=256K,rounds=1,every_ms=1000   takes a byte every every_ms until the release, then the rest
- *   echo    up=64,down=64,rounds=1000         questions and answers; every_ms=N: a pause before each question
- *   rst     up=1000,down=64K,rounds=1         goes by RST after `after` bytes of the answer (default 1)
- *   silent  as rst                            goes without a word (TCP_REPAIR; the caller drops the kernel's RSTs)
- * Further keys: after=BYTES, rcvbuf=BYTES (SO_RCVBUF), linger=1 (rst, silent: go at the release).
+ *   slow    up=16,down=256K,rounds=1,every_ms=1000   takes a byte every every_ms until the release, then the
+ * rest echo    up=64,down=64,rounds=1000         questions and answers; every_ms=N: a pause before each
+ * question rst     up=1000,down=64K,rounds=1         goes by RST after `after` bytes of the answer (default
+ * 1) silent  as rst                            goes without a word (TCP_REPAIR; the caller drops the kernel's
+ * RSTs) Further keys: after=BYTES, rcvbuf=BYTES (SO_RCVBUF), linger=1 (rst, silent: go at the release).
  *
- * The server prints "ready", the client "held" once all that will be held are, and with --hold waits for a line or the
- * end of its standard input before the release; without, the release follows at once. The last line is the result, as
- * JSON. Exit code 1: wrong bytes, an end that is missing, an end that came too early, or out of time. The server ends
- * after N sessions, at SIGTERM (a session that is then unfinished is an error), or with the deadline.
+ * The server prints "ready", the client "held" once all that will be held are, and with --hold waits for a
+ * line or the end of its standard input before the release; without, the release follows at once. The last
+ * line is the result, as JSON. Exit code 1: wrong bytes, an end that is missing, an end that came too early,
+ * or out of time. The server ends after N sessions, at SIGTERM (a session that is then unfinished is an
+ * error), or with the deadline.
  *
  * One thread, epoll, level-triggered. Memory: some 200 bytes a session. See load_stream.h for the bytes. */
 #include <errno.h>
@@ -46,7 +48,11 @@ static void watch(struct session *s, uint32_t events)
     if (s->events == events)
         return;
     struct epoll_event e = {.events = events, .data.ptr = s};
-    epoll_ctl(end.epoll, events == 0 ? EPOLL_CTL_DEL : s->events == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, s->fd, &e);
+    epoll_ctl(end.epoll,
+              events == 0      ? EPOLL_CTL_DEL
+              : s->events == 0 ? EPOLL_CTL_ADD
+                               : EPOLL_CTL_MOD,
+              s->fd, &e);
     s->events = events;
 }
 
@@ -131,25 +137,37 @@ static void direction_out(const struct session *s, struct load_direction *d, uin
     if (end.is_server) {
         load_reply_put(fixed, &s->plan);
         load_trailer_put(fixed + LOAD_REPLY_BYTES, load_up_body(&s->plan), load_sum_end(&s->body));
-        *d = (struct load_direction){.head = fixed, .tail = fixed + LOAD_REPLY_BYTES, .head_len = LOAD_REPLY_BYTES,
-                                     .body_len = load_down_body(&s->plan), .key = load_key_down(&s->plan)};
+        *d = (struct load_direction){.head = fixed,
+                                     .tail = fixed + LOAD_REPLY_BYTES,
+                                     .head_len = LOAD_REPLY_BYTES,
+                                     .body_len = load_down_body(&s->plan),
+                                     .key = load_key_down(&s->plan)};
         return;
     }
-    *d = (struct load_direction){.head = s->head, .tail = NULL, .head_len = LOAD_HEADER_BYTES,
-                                 .body_len = load_up_body(&s->plan), .key = load_key_up(&s->plan)};
+    *d = (struct load_direction){.head = s->head,
+                                 .tail = NULL,
+                                 .head_len = LOAD_HEADER_BYTES,
+                                 .body_len = load_up_body(&s->plan),
+                                 .key = load_key_up(&s->plan)};
 }
 
 static void direction_in(const struct session *s, struct load_direction *d, uint8_t *fixed)
 {
     if (end.is_server) {
-        *d = (struct load_direction){.head = s->head, .tail = NULL, .head_len = LOAD_HEADER_BYTES,
-                                     .body_len = load_up_body(&s->plan), .key = load_key_up(&s->plan)};
+        *d = (struct load_direction){.head = s->head,
+                                     .tail = NULL,
+                                     .head_len = LOAD_HEADER_BYTES,
+                                     .body_len = load_up_body(&s->plan),
+                                     .key = load_key_up(&s->plan)};
         return;
     }
     load_reply_put(fixed, &s->plan);
     load_trailer_put(fixed + LOAD_REPLY_BYTES, load_up_body(&s->plan), load_sum_end(&s->body));
-    *d = (struct load_direction){.head = fixed, .tail = fixed + LOAD_REPLY_BYTES, .head_len = LOAD_REPLY_BYTES,
-                                 .body_len = load_down_body(&s->plan), .key = load_key_down(&s->plan)};
+    *d = (struct load_direction){.head = fixed,
+                                 .tail = fixed + LOAD_REPLY_BYTES,
+                                 .head_len = LOAD_REPLY_BYTES,
+                                 .body_len = load_down_body(&s->plan),
+                                 .key = load_key_down(&s->plan)};
 }
 
 /* Send what may go. 0 fine (also when the socket is full), -1 the session is over. */
@@ -277,7 +295,8 @@ static bool client_after_bytes(struct session *s)
         hold(s);
         sleep_until(s, now + g->every_us);
     }
-    if (g->kind == KIND_ECHO && g->every_us > 0 && s->rounds_timed > timed && s->rounds_timed < s->plan.rounds)
+    if (g->kind == KIND_ECHO && g->every_us > 0 && s->rounds_timed > timed &&
+        s->rounds_timed < s->plan.rounds)
         sleep_until(s, now + g->every_us);
     if (leaves(g) && s->in >= LOAD_REPLY_BYTES + g->after) {
         if (g->linger && !end.released) {
@@ -451,8 +470,8 @@ static void listen_on(const char *address, unsigned port)
     if (!is_v4)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = &end.listeners[end.listener_count]};
-    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, is_v4 ? sizeof(*v4) : sizeof(*v6)) < 0 || listen(fd, BACKLOG) < 0 ||
-        epoll_ctl(end.epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
+    if (fd < 0 || bind(fd, (struct sockaddr *)&sa, is_v4 ? sizeof(*v4) : sizeof(*v6)) < 0 ||
+        listen(fd, BACKLOG) < 0 || epoll_ctl(end.epoll, EPOLL_CTL_ADD, fd, &e) < 0) {
         fprintf(stderr, "load: cannot listen on %s port %u: %s\n", address, port, strerror(errno));
         exit(1);
     }
@@ -520,8 +539,10 @@ static void start_one(void)
     s->group = g;
     s->connecting = true;
     end.opening++;
-    s->plan = (struct load_plan){.seed = load_mix(end.seed + s->number), .up_bytes = g->up_bytes,
-                                 .down_bytes = g->down_bytes, .rounds = g->rounds};
+    s->plan = (struct load_plan){.seed = load_mix(end.seed + s->number),
+                                 .up_bytes = g->up_bytes,
+                                 .down_bytes = g->down_bytes,
+                                 .rounds = g->rounds};
     s->plan.flags = (g->duplex ? LOAD_DUPLEX : 0) | (leaves(g) ? LOAD_LEAVES : 0);
     load_header_put(s->head, &s->plan);
 }
@@ -587,7 +608,8 @@ static void consider_release(void)
     }
     struct epoll_event e = {.events = EPOLLIN, .data.ptr = &end.stdin_watched};
     if (end.wait_for_release && !end.stdin_watched)
-        end.stdin_watched = epoll_ctl(end.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &e) == 0; /* not with a file: end of input */
+        end.stdin_watched =
+            epoll_ctl(end.epoll, EPOLL_CTL_ADD, STDIN_FILENO, &e) == 0; /* not with a file: end of input */
     if (!end.stdin_watched)
         release();
 }

@@ -1,5 +1,5 @@
-/* load_end.h - what one end of the load generator knows: its sessions, groups and counters (part of load.c only; one
- * thread). */
+/* load_end.h - what one end of the load generator knows: its sessions, groups and counters (part of load.c
+ * only; one thread). */
 #ifndef LOAD_END_H
 #define LOAD_END_H
 
@@ -50,12 +50,12 @@ struct session {
     uint32_t number;
     bool connecting, known, held, asleep, first_timed;
     bool ended_in, ended_out; /* the other's end came, ours is sent */
-    uint64_t out, in; /* bytes of each direction so far */
-    struct load_sum body; /* of the up body: sent (client) or received (server) */
+    uint64_t out, in;         /* bytes of each direction so far */
+    struct load_sum body;     /* of the up body: sent (client) or received (server) */
     uint64_t born_us, asked_us, wake_us;
     uint32_t rounds_timed;
     uint8_t head[LOAD_HEADER_BYTES]; /* of the up direction */
-    TAILQ_ENTRY(session) link; /* in live */
+    TAILQ_ENTRY(session) link;       /* in live */
     TAILQ_ENTRY(session) nap;
 };
 
@@ -117,9 +117,11 @@ static void __attribute__((format(printf, 2, 3))) note_error(const struct sessio
     if (s == NULL)
         snprintf(end.first_error, sizeof(end.first_error), "%s", what);
     else
-        snprintf(end.first_error, sizeof(end.first_error), "%s session %u: %s (%llu bytes in, %llu out, %.1f s old)",
-                 s->group != NULL ? kind_text[s->group->kind] : "server's", s->number, what, (unsigned long long)s->in,
-                 (unsigned long long)s->out, (double)(now_us() - s->born_us) / 1e6);
+        snprintf(end.first_error, sizeof(end.first_error),
+                 "%s session %u: %s (%llu bytes in, %llu out, %.1f s old)",
+                 s->group != NULL ? kind_text[s->group->kind] : "server's", s->number, what,
+                 (unsigned long long)s->in, (unsigned long long)s->out,
+                 (double)(now_us() - s->born_us) / 1e6);
 }
 
 #endif

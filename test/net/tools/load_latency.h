@@ -18,7 +18,8 @@ static inline void latency_add(struct latency *l, uint64_t us)
     unsigned shift = 0;
     while (us >> shift >= 2 * LATENCY_STEPS)
         shift++;
-    uint64_t slot = us < LATENCY_STEPS ? us : (uint64_t)LATENCY_STEPS * (shift + 1) + (us >> shift) - LATENCY_STEPS;
+    uint64_t slot =
+        us < LATENCY_STEPS ? us : (uint64_t)LATENCY_STEPS * (shift + 1) + (us >> shift) - LATENCY_STEPS;
     l->slots[slot < LATENCY_SLOTS ? slot : LATENCY_SLOTS - 1]++;
     l->count++;
     if (us > l->most_us)
@@ -41,11 +42,13 @@ static inline uint64_t latency_at(const struct latency *l, unsigned permille)
 
 static inline void latency_print(FILE *to, const char *name, const struct latency *l)
 {
-    fprintf(to, "\"%s\": {\"count\": %llu, \"p50_us\": %llu, \"p90_us\": %llu, \"p99_us\": %llu, \"p999_us\": %llu, "
-                "\"max_us\": %llu}",
-            name, (unsigned long long)l->count, (unsigned long long)latency_at(l, 500),
-            (unsigned long long)latency_at(l, 900), (unsigned long long)latency_at(l, 990),
-            (unsigned long long)latency_at(l, 999), (unsigned long long)l->most_us);
+    fprintf(
+        to,
+        "\"%s\": {\"count\": %llu, \"p50_us\": %llu, \"p90_us\": %llu, \"p99_us\": %llu, \"p999_us\": %llu, "
+        "\"max_us\": %llu}",
+        name, (unsigned long long)l->count, (unsigned long long)latency_at(l, 500),
+        (unsigned long long)latency_at(l, 900), (unsigned long long)latency_at(l, 990),
+        (unsigned long long)latency_at(l, 999), (unsigned long long)l->most_us);
 }
 
 #endif

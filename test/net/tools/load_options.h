@@ -1,4 +1,5 @@
-/* load_options.h - the command line of the load generator (part of load.c only): fills in `end`, or exits with 2. */
+/* load_options.h - the command line of the load generator (part of load.c only): fills in `end`, or exits
+ * with 2. */
 #ifndef LOAD_OPTIONS_H
 #define LOAD_OPTIONS_H
 
@@ -124,30 +125,57 @@ static void group_of(char *text)
 static void options(int argc, char **argv, const char **address)
 {
     static const struct option known[] = {
-        {"address", required_argument, NULL, 'a'}, {"ports", required_argument, NULL, 'p'},
+        {"address", required_argument, NULL, 'a'},  {"ports", required_argument, NULL, 'p'},
         {"sessions", required_argument, NULL, 'n'}, {"deadline", required_argument, NULL, 'd'},
-        {"group", required_argument, NULL, 'g'}, {"at-once", required_argument, NULL, 'o'},
-        {"opening", required_argument, NULL, 'O'}, {"rate", required_argument, NULL, 'r'},
-        {"source", required_argument, NULL, 's'}, {"seed", required_argument, NULL, 'S'},
-        {"hold", no_argument, NULL, 'h'}, {NULL, 0, NULL, 0},
+        {"group", required_argument, NULL, 'g'},    {"at-once", required_argument, NULL, 'o'},
+        {"opening", required_argument, NULL, 'O'},  {"rate", required_argument, NULL, 'r'},
+        {"source", required_argument, NULL, 's'},   {"seed", required_argument, NULL, 'S'},
+        {"hold", no_argument, NULL, 'h'},           {NULL, 0, NULL, 0},
     };
     int c;
     while ((c = getopt_long(argc, argv, "46", known, NULL)) != -1) {
         switch (c) {
-        case '4': *address = "0.0.0.0"; break;
-        case '6': *address = "::"; break;
-        case 'a': *address = optarg; break;
-        case 'p': ports_of(optarg); break;
-        case 'n': end.wanted = number_of(optarg); break;
-        case 'd': end.deadline_us = number_of(optarg) * 1000000; break;
-        case 'g': group_of(optarg); break;
-        case 'o': end.at_once = number_of(optarg); break;
-        case 'O': end.opening_most = number_of(optarg); break;
-        case 'r': end.rate = number_of(optarg); break;
-        case 's': sources_of(optarg); break;
-        case 'S': end.seed = number_of(optarg); break;
-        case 'h': end.wait_for_release = true; break;
-        default: usage("see the head of load.c");
+        case '4':
+            *address = "0.0.0.0";
+            break;
+        case '6':
+            *address = "::";
+            break;
+        case 'a':
+            *address = optarg;
+            break;
+        case 'p':
+            ports_of(optarg);
+            break;
+        case 'n':
+            end.wanted = number_of(optarg);
+            break;
+        case 'd':
+            end.deadline_us = number_of(optarg) * 1000000;
+            break;
+        case 'g':
+            group_of(optarg);
+            break;
+        case 'o':
+            end.at_once = number_of(optarg);
+            break;
+        case 'O':
+            end.opening_most = number_of(optarg);
+            break;
+        case 'r':
+            end.rate = number_of(optarg);
+            break;
+        case 's':
+            sources_of(optarg);
+            break;
+        case 'S':
+            end.seed = number_of(optarg);
+            break;
+        case 'h':
+            end.wait_for_release = true;
+            break;
+        default:
+            usage("see the head of load.c");
         }
     }
 }

@@ -40,8 +40,7 @@ static int result(void)
     uint64_t spent = now_us() - end.began_us, opening = end.last_open_us - end.began_us;
     uint64_t missing = end.is_server ? 0 : end.sessions - end.opened;
     const struct session *s, *one = NULL;
-    TAILQ_FOREACH(s, &end.live, link)
-    {
+    TAILQ_FOREACH (s, &end.live, link) {
         if (end.is_server && (s->plan.flags & LOAD_LEAVES)) {
             end.left++; /* silently: nobody has told us */
             continue;
@@ -56,7 +55,8 @@ static int result(void)
            (unsigned long long)end.opened, (unsigned long long)end.finished, (unsigned long long)end.left,
            (unsigned long long)missing, (unsigned long long)end.errors);
     printf(end.errors > 0 ? "\"%s\"" : "null%s", end.first_error);
-    printf(", \"most_at_once\": %llu, \"seconds\": %.6f, \"opened_per_s\": %.1f, \"up_bytes\": %llu, \"down_bytes\": %llu",
+    printf(", \"most_at_once\": %llu, \"seconds\": %.6f, \"opened_per_s\": %.1f, \"up_bytes\": %llu, "
+           "\"down_bytes\": %llu",
            (unsigned long long)end.most_at_once, (double)spent / 1e6,
            opening > 0 ? (double)end.opened * 1e6 / (double)opening : 0, (unsigned long long)end.up_bytes,
            (unsigned long long)end.down_bytes);

@@ -4,13 +4,14 @@
  *   up    (client to server)   header 64 | body up_bytes * rounds | end of stream
  *   down  (server to client)   reply 16  | body down_bytes * rounds | trailer 16 | end of stream
  *
- * Header, big-endian: "HWLOAD" 0 1, u64 seed, u64 up_bytes, u64 down_bytes, u32 rounds, u32 flags, zeros, u64 sum of the
- * bytes before it. Reply: "HWREPLY" 1, u64 seed. Trailer: u64 length and u64 sum of the up body as the server got it.
- * Body: 64-bit words of a counter-based generator (splitmix64: Steele, Lea, Flood, 2014), keyed by the seed and the
- * direction, so that any byte can be told from its offset alone and a byte out of place never fits.
+ * Header, big-endian: "HWLOAD" 0 1, u64 seed, u64 up_bytes, u64 down_bytes, u32 rounds, u32 flags, zeros, u64
+ * sum of the bytes before it. Reply: "HWREPLY" 1, u64 seed. Trailer: u64 length and u64 sum of the up body as
+ * the server got it. Body: 64-bit words of a counter-based generator (splitmix64: Steele, Lea, Flood, 2014),
+ * keyed by the seed and the direction, so that any byte can be told from its offset alone and a byte out of
+ * place never fits.
  *
- * Without LOAD_DUPLEX a round is a question and its answer: down_bytes of the down body may go when up_bytes more
- * of the up body are in. The trailer goes when the up stream has ended. */
+ * Without LOAD_DUPLEX a round is a question and its answer: down_bytes of the down body may go when up_bytes
+ * more of the up body are in. The trailer goes when the up stream has ended. */
 #ifndef LOAD_STREAM_H
 #define LOAD_STREAM_H
 
@@ -157,8 +158,10 @@ static inline bool load_header_get(struct load_plan *p, const uint8_t *from)
     load_sum_add(&s, from, LOAD_HEADER_BYTES - 8);
     if (memcmp(from, "HWLOAD\0\1", 8) != 0 || load_get(from + LOAD_HEADER_BYTES - 8, 8) != load_sum_end(&s))
         return false;
-    *p = (struct load_plan){.seed = load_get(from + 8, 8), .up_bytes = load_get(from + 16, 8),
-                            .down_bytes = load_get(from + 24, 8), .rounds = (uint32_t)load_get(from + 32, 4),
+    *p = (struct load_plan){.seed = load_get(from + 8, 8),
+                            .up_bytes = load_get(from + 16, 8),
+                            .down_bytes = load_get(from + 24, 8),
+                            .rounds = (uint32_t)load_get(from + 32, 4),
                             .flags = (uint32_t)load_get(from + 36, 4)};
     return p->up_bytes < 1ull << 40 && p->down_bytes < 1ull << 40 && p->rounds < 1u << 22;
 }
