@@ -22,7 +22,7 @@
 struct lane;
 
 enum {
-    LANE_OUT_BYTES = 288 * 1024,
+    LANE_OUT_BYTES = 80 * 1024,
     LANE_BLOCK_MAX = 16384 - BLOCK_HEADER_BYTES, /* payload bytes of a block that we send: one TLS record */
 };
 

@@ -43,8 +43,9 @@ struct mux_world {
     void (*state)(void *owner, const char *peer_name, bool up);
     /* A session ended; the node's count of sessions goes down. */
     void (*session_ended)(void *owner);
-    /* Count a session in; false when the node's budget of sessions is used. */
-    bool (*session_starts)(void *owner);
+    /* Count a session in; false when the node's budget of sessions is used. for_peer: how many the peer that opens it has here already,
+     * of which it may not have more than three quarters of what the others leave; 0 for our own clients' sessions. */
+    bool (*session_starts)(void *owner, uint64_t for_peer);
 };
 
 /* config is referenced; peer is the index in it. 0 or -errno. */

@@ -126,6 +126,7 @@ struct mux {
     struct event late_acks, hold;
     struct mux_totals totals;
     size_t live;               /* sessions in memory */
+    uint64_t far_sessions;     /* live, opened by the peer */
     uint64_t down_us; /* when the last lane was lost */
     bool ending;
     void (*gone)(void *arg);

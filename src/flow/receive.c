@@ -38,7 +38,7 @@ static int take_open(struct mux *m, const struct frame *f)
     enum config_source source = CONFIG_SOURCE_CLIENT;
     enum frame_rst_reason reason =
         m->world->admit(m->world->owner, m->home, m->config, m->peer_index, f, &class_index, &source);
-    bool counted = reason == FRAME_RST_OTHER && m->world->session_starts(m->world->owner);
+    bool counted = reason == FRAME_RST_OTHER && m->world->session_starts(m->world->owner, m->far_sessions + 1);
     struct session *s = NULL;
     if (counted)
         s = session_new(m, &f->open.client, &f->open.server, f->open.dscp, class_index, false);
@@ -46,6 +46,7 @@ static int take_open(struct mux *m, const struct frame *f)
         s->id = f->session;
         s->limit = f->open.raw_limit < f->open.cost_limit ? f->open.raw_limit : f->open.cost_limit;
         m->totals.sessions++;
+        m->far_sessions++;
         struct leg_origin origin = {.client = s->client, .server = s->server, .source = source, .dscp = s->dscp,
                                     .timeout_us = m->world->connect_timeout_us};
         s->leg = leg_new(m->world->place(m->world->owner, m->home), m->home->loop, &session_leg_events, s, -1, &origin);

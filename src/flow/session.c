@@ -219,6 +219,7 @@ static void retire(struct session *s)
     s->is_owing = s->is_late = false;
     give_memory_back(s);
     m->totals.sessions--;
+    m->far_sessions -= !s->near;
     m->world->session_ended(m->world->owner);
 }
 

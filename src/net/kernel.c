@@ -2,22 +2,27 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "hawser/err.h"
 #include "hawser/log.h"
 #include "kernel_internal.h"
 
-static const char idle_path[] = "/proc/sys/net/ipv4/tcp_slow_start_after_idle";
+enum { KERNEL_SWITCHES = 3 };
 
 struct kernel {
     struct config *config; /* as it was at kernel_new: what needs a restart is taken from here */
     struct kernel_netlink netlink;
     struct kernel_nft *nft; /* NULL: firewall = none */
     bool ipv6;
-    bool idle_changed; /* we set tcp_slow_start_after_idle from 1 to 0 */
+    bool switched[KERNEL_SWITCHES]; /* by us, from 1 to 0 */
 };
 
 /* ---- sysctls ---- */
@@ -47,33 +52,65 @@ static int switch_write(const char *path, int value)
     return err;
 }
 
-/* A lane that was idle must not begin again with a small window. Not fatal: /proc/sys is read-only in some
- * containers, and the lanes only start slower there. */
-static void idle_restart_off(struct kernel *k)
+/* Switches that are set to 0 while hawserd runs. Not fatal: /proc/sys is read-only in some containers. */
+static const struct sysctl_switch {
+    const char *path, *why;
+    bool for_bridges; /* only where an [intercept] interface is a bridge */
+} switches[KERNEL_SWITCHES] = {
+    {"/proc/sys/net/ipv4/tcp_slow_start_after_idle", "idle lanes keep their window", false},
+    /* With it the prerouting hook runs on the bridge's port before the packet is the bridge's: tproxy's socket is lost on the way
+     * and the client gets no connection at all. */
+    {"/proc/sys/net/bridge/bridge-nf-call-iptables", "connections behind a bridge can be caught", true},
+    {"/proc/sys/net/bridge/bridge-nf-call-ip6tables", "connections behind a bridge can be caught", true},
+};
+
+/* A bridge says so as its driver; /sys may be another namespace's. */
+static bool is_bridge(int fd, const char *name)
 {
-    int now = switch_read(idle_path);
-    if (now == 0)
-        return;
-    int err = now < 0 ? now : switch_write(idle_path, 0);
-    if (err < 0) {
-        log_warn("cannot set net.ipv4.tcp_slow_start_after_idle to 0 (%s): lanes that were idle start "
-                 "slowly; set it with "
-                 "sysctl(8)",
-                 err_text(err));
-        return;
-    }
-    k->idle_changed = true;
-    log_info("net.ipv4.tcp_slow_start_after_idle set from 1 to 0 while hawserd runs, so that idle lanes keep "
-             "their window");
+    struct ethtool_drvinfo info = {.cmd = ETHTOOL_GDRVINFO};
+    struct ifreq request = {.ifr_data = (void *)&info};
+    snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", name);
+    return ioctl(fd, SIOCETHTOOL, &request) == 0 && strcmp(info.driver, "bridge") == 0;
 }
 
-static void idle_restart_back(struct kernel *k)
+static bool any_bridge(const struct config *c)
 {
-    if (!k->idle_changed || switch_read(idle_path) != 0)
-        return; /* somebody else has decided since */
-    int err = switch_write(idle_path, 1);
-    if (err < 0)
-        log_warn("cannot set net.ipv4.tcp_slow_start_after_idle back to 1: %s", err_text(err));
+    bool found = false;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (size_t i = 0; fd >= 0 && i < c->interface_count; i++)
+        found = found || is_bridge(fd, c->interfaces[i]);
+    if (fd >= 0)
+        close(fd);
+    return found;
+}
+
+static void switches_off(struct kernel *k)
+{
+    bool bridge = any_bridge(k->config);
+    for (size_t i = 0; i < KERNEL_SWITCHES; i++) {
+        const struct sysctl_switch *s = &switches[i];
+        int now = switch_read(s->path);
+        if (now == 0 || (s->for_bridges && (!bridge || now == -ENOENT)))
+            continue;
+        int err = now < 0 ? now : switch_write(s->path, 0);
+        if (err < 0) {
+            log_warn("cannot set %s to 0 (%s), so that %s; set it with sysctl(8)", s->path, err_text(err), s->why);
+            continue;
+        }
+        k->switched[i] = true;
+        log_info("%s set from 1 to 0 while hawserd runs, so that %s", s->path, s->why);
+    }
+}
+
+static void switches_back(struct kernel *k)
+{
+    for (size_t i = 0; i < KERNEL_SWITCHES; i++) {
+        if (!k->switched[i] || switch_read(switches[i].path) != 0)
+            continue; /* somebody else has decided since */
+        int err = switch_write(switches[i].path, 1);
+        if (err < 0)
+            log_warn("cannot set %s back to 1: %s", switches[i].path, err_text(err));
+    }
 }
 
 static bool ipv6_is_there(void)
@@ -186,7 +223,7 @@ int kernel_new(struct kernel **out, const struct config *c, char error[static KE
         kernel_free(k);
         return err;
     }
-    idle_restart_off(k);
+    switches_off(k);
     warn_of_settings(k);
     *out = k;
     return 0;
@@ -204,7 +241,7 @@ void kernel_free(struct kernel *k)
             log_warn("cannot remove all policy rules and routes: %s", err_text(err));
     }
     kernel_netlink_close(&k->netlink);
-    idle_restart_back(k);
+    switches_back(k);
     config_unref(k->config);
     free(k);
 }

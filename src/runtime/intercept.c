@@ -133,7 +133,7 @@ static void go_direct(struct node *n, const struct caught *c, enum bypass_reason
 static void become_session(struct node *n, const struct caught *c, struct node_peer *peer, int class_index)
 {
     struct open_order *o = malloc(sizeof(*o));
-    if (o == NULL || !n->mux_world.session_starts(n)) {
+    if (o == NULL || !n->mux_world.session_starts(n, 0)) {
         free(o);
         go_direct(n, c, BYPASS_SESSIONS);
         return;

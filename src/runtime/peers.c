@@ -316,9 +316,13 @@ static void lend_session_ended(void *owner)
     atomic_fetch_sub(&n->sessions, 1);
 }
 
-static bool lend_session_starts(void *owner)
+static bool lend_session_starts(void *owner, uint64_t for_peer)
 {
     struct node *n = owner;
+    uint64_t max = atomic_load(&n->sessions_max), all = atomic_load(&n->sessions);
+    uint64_t others = all > for_peer ? all - for_peer : 0;
+    if (for_peer > 0 && (others >= max || for_peer * 4 > (max - others) * 3))
+        return false;
     if (atomic_fetch_add(&n->sessions, 1) < atomic_load(&n->sessions_max))
         return true;
     atomic_fetch_sub(&n->sessions, 1);

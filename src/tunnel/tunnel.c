@@ -29,7 +29,7 @@ enum {
     BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
     BURST_RECORD_BYTES = 1350,   /* and a lane with a small window sends a large one in many round trips */
     BATCH_MIN_BYTES = 16 * 1024,
-    BATCH_MAX_BYTES = 256 * 1024,
+    BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
 };
 
@@ -247,8 +247,10 @@ static void meet_instance(struct tunnel *t, const struct greeting *g, bool first
 {
     bool same = t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
     bool resumes = memcmp(g->resume_instance, t->world->instance, sizeof(g->resume_instance)) == 0;
-    if (t->knows_peer && (!same || (first && !resumes)))
+    if (t->knows_peer && (!same || (first && !resumes && t->heard))) {
+        t->heard = false;
         t->events->peer_restarted(t->owner);
+    }
     memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
     t->knows_peer = true;
     t->opening_credit = g->opening_credit_bytes;
@@ -526,6 +528,7 @@ static int lane_took_block(void *owner, struct lane *l, struct chunk *chunk, con
             s->pong_token = f.ping.token;
             tunnel_kick(t);
         } else if (f.type != FRAME_PONG) {
+            t->heard = true;
             n = t->events->frame(t->owner, s->number, &f, chunk);
             if (n < 0)
                 break;
@@ -637,7 +640,7 @@ void tunnel_adopt(struct tunnel *t, struct lane *l)
 void tunnel_forget(struct tunnel *t)
 {
     static const uint8_t none[GREETING_INSTANCE_BYTES];
-    t->knows_peer = false;
+    t->knows_peer = t->heard = false;
     t->world->resume(t->world->owner, t->peer->name, none);
 }
 

@@ -50,6 +50,7 @@ struct tunnel {
     uint64_t retired_in_bytes, retired_out_bytes;
     uint8_t peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;
+    bool heard;         /* a session's frame came from the peer: it may hold sessions of ours */
     uint64_t opening_credit;
     char reason[160];
 };

@@ -18,7 +18,7 @@ enum {
     DEAD_IDLE_US = 15 * 1000000,
     STALL_MIN_US = 1000000,
     NOTSENT_MIN_BYTES = 32 * 1024,
-    NOTSENT_MAX_BYTES = 1024 * 1024,
+    NOTSENT_MAX_BYTES = 256 * 1024,
 };
 
 void tunnel_set_notsent(struct tunnel *t, struct slot *s)
