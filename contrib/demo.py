@@ -236,7 +236,8 @@ def through_hawser(net, files, limit, web):
     pair.wait_up(60)
     bed.wait_for(lambda: all(len([lane for lane in daemon.ctl("lanes") if lane["state"] == "up"]) == 2
                              for daemon in pair.all()), 30, "both lanes")
-    say(f"  lanes up after {time.monotonic() - begun:.1f} s; `hawserctl lanes` at the datacentre gateway:")
+    wait_quiet(net.wanem)
+    say(f"  both lanes up and settled after {time.monotonic() - begun:.1f} s; `hawserctl lanes` at the datacentre gateway:")
     done = subprocess.run([bed.program("hawserctl"), "-s", pair.far.control, "lanes"], capture_output=True, text=True,
                           check=False)
     say("    " + done.stdout.rstrip().replace("\n", "\n    "))
