@@ -596,6 +596,8 @@ def test_one_peer_takes_all_sessions():
     with Scene(far=FEW_SESSIONS) as scene, Sink(scene), scene.peer() as peer:
         fill_sessions(scene, peer)
         scene.check()
+        refused = {row["name"]: row["count"] for row in scene.near.ctl("bypass")}
+        assert refused["sessions"] == 0, f"{refused['sessions']} of the true peer's connections found no room"
 
 
 # --- a peer that does not read ------------------------------------------------------------------------
