@@ -278,8 +278,9 @@ static __attribute__((unused)) void rig_session_ended(void *owner)
     atomic_fetch_sub(&n->sessions, 1);
 }
 
-static __attribute__((unused)) bool rig_session_starts(void *owner)
+static __attribute__((unused)) bool rig_session_starts(void *owner, uint64_t for_peer)
 {
+    (void)for_peer;
     struct rig_node *n = owner;
     if (atomic_fetch_add(&n->sessions, 1) < n->sessions_max)
         return true;
@@ -498,7 +499,7 @@ static __attribute__((unused)) int rig_connect_class(struct rig *r, int number, 
     struct rig_node *n = &r->nodes[number];
     int fds[2];
     rig_tcp_pair(fds);
-    ck_assert(rig_session_starts(n));
+    ck_assert(rig_session_starts(n, 0));
     struct rig_opening o = {.node = n,
                             .in = {.fd = fds[1], .client = rig_loopback(1), .server = rig_loopback(server_port),
                                    .class_index = class_index, .host = &n->host}};

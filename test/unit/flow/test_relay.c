@@ -117,7 +117,7 @@ START_TEST(a_host_that_does_not_read_is_bounded)
     for (uint64_t still = 0, was = 1; still < 100; still = was == hosts[0].sent ? still + 1 : 0) {
         was = hosts[0].sent;
         rig_host_send(&hosts[0]);
-        ck_assert_uint_lt(chunk_bytes_total(), 4 * RELAY_WINDOW_BYTES);
+        ck_assert(chunk_bytes_total() < 5 * RELAY_WINDOW_BYTES); /* a read of a quarter keeps its whole chunk */
         poll(NULL, 0, 1);
     }
     ck_assert_uint_lt(hosts[0].sent, 50000000);

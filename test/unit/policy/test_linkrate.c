@@ -14,7 +14,8 @@ static bool look(struct linkrate *r, uint64_t payload, unsigned lost_permille, b
     uint64_t bytes = payload / 8 * LOOK_US / 1000000;
     now_us += LOOK_US;
     struct linkrate_sample s = {.now_us = now_us, .acked_bytes = bytes, .retransmitted_bytes = bytes * lost_permille / 1000,
-                                .rtt_us = RTT_US, .mss = MSS, .limited_by_us = limited_by_us};
+                                .rtt_us = RTT_US, .mss = MSS, .limited_by_us = limited_by_us,
+                                .delivery_bytes_per_s = limited_by_us ? 0 : payload / 8};
     return linkrate_update(r, &s);
 }
 
@@ -139,7 +140,7 @@ START_TEST(a_learned_rate_is_used_at_half)
     struct linkrate half, whole;
     linkrate_init(&half, 0, 50000000, 600000, false);
     linkrate_init(&whole, 25000000, 0, 600000, false);
-    ck_assert_uint_eq(linkrate_pacing(&half, 0), UINT64_MAX);
+    ck_assert_uint_ge(linkrate_pacing(&half, 0) * 8, 50000000); /* the link may have become faster */
     ck_assert_uint_gt(linkrate_initial_window(&half), 0);
     ck_assert_uint_eq(linkrate_initial_window(&half), linkrate_initial_window(&whole));
 }

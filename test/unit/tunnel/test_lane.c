@@ -420,7 +420,9 @@ END_TEST
 
 struct handover {
     struct mail mail;
+    struct task leave;
 };
+static struct handover handover;
 
 static void *run_loop(void *arg)
 {
@@ -435,13 +437,20 @@ static void take_over(struct mail *m)
     lane_attach(ends[1].lane, loops[1], &events, &ends[1]);
 }
 
+static void leave(void *owner)
+{
+    (void)owner;
+    handover.mail.deliver = take_over;
+    loop_post(loops[1], &handover.mail);
+}
+
+/* The lane is still at work when it tells that it is up: it goes in a later turn. */
 static void up_and_hand_over(void *owner, struct lane *l)
 {
-    static struct handover h;
     on_up(owner, l);
     lane_detach(l);
-    h.mail.deliver = take_over;
-    loop_post(loops[1], &h.mail);
+    handover.leave = (struct task){.run = leave};
+    loop_defer(loops[0], &handover.leave);
 }
 
 /* As a greeter does: the handshake on one thread, the rest on another, with bytes under way. */

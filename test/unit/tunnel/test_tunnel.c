@@ -375,7 +375,16 @@ END_TEST
 /* _i: who gives the sessions up while the lanes are away; the other must hear of it. */
 START_TEST(a_peer_that_forgot_us_is_told)
 {
-    go_up(true, false, 1);
+    prepare(true, false, 1);
+    sides[0].busy = sides[1].busy = true; /* no lane is renewed under them */
+    start_tunnel(0);
+    start_tunnel(1);
+    step_until(lanes_up(0) == 1 && lanes_up(1) == 1);
+    for (int i = 0; i < 2; i++) {
+        sides[i].to_send = 5; /* who never said anything holds nothing to forget */
+        tunnel_kick(sides[i].tunnel);
+    }
+    step_until(sides[0].frames == 5 && sides[1].frames == 5);
     cut(0);
     step_until(sides[0].downs == 1 && sides[1].downs == 1);
     tunnel_forget(sides[_i].tunnel);
