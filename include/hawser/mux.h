@@ -44,7 +44,7 @@ struct mux_world {
     /* A session ended; the node's count of sessions goes down. */
     void (*session_ended)(void *owner);
     /* Count a session in; false when the node's budget of sessions is used. for_peer: how many the peer that opens it has here already,
-     * of which it may not have more than three quarters of what the others leave; 0 for our own clients' sessions. */
+     * of which it may not have more than three quarters of what the others leave, where there are others; 0 for our own clients' sessions. */
     bool (*session_starts)(void *owner, uint64_t for_peer);
 };
 

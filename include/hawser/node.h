@@ -20,7 +20,7 @@
 enum {
     NODE_WORKERS_MAX = 256,
     NODE_LOCAL_MAX = 256,
-    NODE_FORBIDDEN_MAX = CONFIG_PEERS_MAX + 256,
+    NODE_FORBIDDEN_MAX = 2 * CONFIG_PEERS_MAX + 256,
     NODE_REFUSED_SLOTS = 4096,
     NODE_REFUSED_S = 60,
 };
@@ -65,6 +65,7 @@ struct node_peer {
     bool configured;  /* main */
     bool up;          /* main */
     size_t index;     /* main: in the current configuration */
+    struct addr lane_from; /* main: where its lanes come from, AF_UNSPEC: not known */
     TAILQ_ENTRY(node_peer) link;
     /* under node.peers_lock: what greetings on other threads need */
     uint8_t pins[CONFIG_PINS_MAX][CONFIG_PIN_BYTES];
@@ -106,6 +107,7 @@ struct node {
     void (*ended)(struct node *n);
 
     _Atomic uint64_t sessions;
+    _Atomic size_t peer_count; /* configured */
     _Atomic uint64_t sessions_max;
     uint64_t descriptors_max;
     int intercept_fd[2], tunnel_fd; /* main; -1: closed */
@@ -121,7 +123,7 @@ struct node {
     size_t link_count;
     bool links_changed;
 
-    struct event second, keeper_event;
+    struct event second, keeper_event, addresses; /* addresses: look at them again, soon */
     int control_fd;
     unsigned seconds; /* since the start */
     bool stopping;
@@ -154,11 +156,14 @@ int peers_apply(struct node *n);
 void peers_end(struct node *n, void (*done)(struct node *n));
 /* The configured peer with that index, or NULL. Main. */
 struct node_peer *peers_by_index(struct node *n, size_t index);
+/* A new landscape for a configuration, with the addresses that the peers' lanes come from. Main. */
+int peers_landscape(struct node *n, struct landscape **out, struct config *config);
 /* Tell the keeper which peers are up. Main. */
 void peers_tell_keeper(struct node *n);
 
 /* ---- landscape.c ---- */
-int landscape_new(struct landscape **out, struct config *config);
+/* more: further addresses that no peer may reach, e.g. where lanes come from. */
+int landscape_new(struct landscape **out, struct config *config, const struct addr *more, size_t more_count);
 struct landscape *landscape_ref(struct landscape *l);
 void landscape_unref(struct landscape *l);
 bool landscape_same_addresses(const struct landscape *a, const struct landscape *b);

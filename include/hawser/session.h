@@ -93,6 +93,7 @@ struct mux_class {
 };
 
 /* Ids of closed sessions of the peer as ranges of (id >> 1), so that a late OPEN is not taken for a new one. */
+enum { CLOSED_RANGES_MAX = 32768 }; /* more come only from a peer that leaves gaps on purpose */
 struct closed_ids {
     struct closed_range {
         uint64_t first, last;

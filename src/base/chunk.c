@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SPARE_MAX = 64 };
+enum { SPARE_MAX = 64, MERGED_BYTES = 4096 };
 
 static _Thread_local struct {
     struct chunk *first;
@@ -90,6 +90,31 @@ static int grow(struct slices *q)
     q->cap = cap;
     q->head = 0;
     return 0;
+}
+
+bool slices_merge(struct slices *q, struct slice s)
+{
+    if (q->count == 0 || s.len > SLICE_SMALL_BYTES)
+        return false;
+    struct slice *last = slices_at(q, q->count - 1);
+    struct chunk *c = last->chunk;
+    bool ours = atomic_load_explicit(&c->refs, memory_order_acquire) == 1;
+    if (last->len > MERGED_BYTES - SLICE_SMALL_BYTES)
+        return false;
+    if (!ours || c->cap > MERGED_BYTES || c->cap - last->off - last->len < s.len) {
+        struct chunk *roomy = chunk_new(MERGED_BYTES); /* the first of many, perhaps: room for them */
+        if (roomy == NULL)
+            return false;
+        memcpy(roomy->bytes, slice_bytes(last), last->len);
+        chunk_unref(c);
+        *last = (struct slice){.chunk = roomy, .off = 0, .len = last->len};
+        c = roomy;
+    }
+    memcpy(c->bytes + last->off + last->len, slice_bytes(&s), s.len);
+    last->len += s.len;
+    q->bytes += s.len;
+    chunk_unref(s.chunk);
+    return true;
 }
 
 int slices_push(struct slices *q, struct slice s)

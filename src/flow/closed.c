@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hawser/err.h"
 #include "hawser/session.h"
 
 /* Ids come nearly in order and close nearly in order, so the ranges are few: at most one more than there are open
@@ -53,6 +54,8 @@ int closed_add(struct closed_ids *c, uint64_t id)
         }
         return 0;
     }
+    if (c->count >= CLOSED_RANGES_MAX)
+        return -ERR_WIRE_VALUE;
     if (c->count == c->cap) {
         size_t cap = c->cap == 0 ? 16 : c->cap * 2;
         struct closed_range *ranges = realloc(c->ranges, cap * sizeof(*ranges));

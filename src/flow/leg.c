@@ -371,6 +371,10 @@ static void start(struct leg *l)
 
 static void take_write(struct leg *l, struct slice s)
 {
+    if (!l->closed && !l->finish_wanted && slices_merge(&l->out, s)) {
+        loop_defer(l->host->loop, &l->pump);
+        return;
+    }
     if (l->closed || l->finish_wanted || slices_push(&l->out, s) < 0) {
         chunk_unref(s.chunk);
         if (!l->closed && !l->finish_wanted)

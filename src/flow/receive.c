@@ -8,7 +8,7 @@
 #include "hawser/session.h"
 
 enum {
-    COPY_BELOW_BYTES = 4096, /* a small slice must not pin a large chunk while a slow host takes its time */
+    COPY_BELOW_BYTES = 8192, /* a small slice must not pin a large chunk while a slow host takes its time */
     ACK_EVERY_BYTES = 64 * 1024,
 };
 
@@ -64,8 +64,9 @@ static int take_open(struct mux *m, const struct frame *f)
     if (reason == FRAME_RST_OTHER)
         reason = FRAME_RST_OVERLOAD;
     refuse(m, f, reason);
-    if (s == NULL && closed_add(&m->closed, f->session) < 0)
-        return -ENOMEM;
+    int err = s == NULL ? closed_add(&m->closed, f->session) : 0;
+    if (err < 0)
+        return err;
     mux_answer_rst(m, f->session, reason);
     return m->answer_count < MUX_ANSWERS_MAX ? 0 : -ERR_WIRE_VALUE;
 }

@@ -5,9 +5,12 @@
 
 int replay_append(struct replay *r, struct slice s)
 {
-    int err = slices_push(&r->slices, s);
+    /* not behind a cursor that has left the last slice: it would miss what is added there */
+    uint32_t len = s.len;
+    bool merged = r->next.slice < r->slices.count && slices_merge(&r->slices, s);
+    int err = merged ? 0 : slices_push(&r->slices, s);
     if (err == 0)
-        r->read += s.len;
+        r->read += len;
     return err;
 }
 

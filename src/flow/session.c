@@ -211,7 +211,7 @@ static void retire(struct session *s)
     if (s->id != 0)
         map_remove(&m->by_id, s->id);
     if (s->id != 0 && !s->near && closed_add(&m->closed, s->id) < 0)
-        log_warn("peer %s: out of memory for the list of closed sessions", m->peer->name);
+        log_warn("peer %s: the list of closed sessions is full", m->peer->name);
     if (s->is_owing)
         TAILQ_REMOVE(&m->owing, s, owing);
     if (s->is_late)
@@ -253,6 +253,8 @@ void session_reset(struct session *s, enum frame_rst_reason reason)
         session_check_over(s);
         return;
     }
+    if (reason == FRAME_RST_PROTOCOL)
+        log_warn("peer %s: session %llu broke the protocol and is reset", s->mux->peer->name, (unsigned long long)s->id);
     s->rst_reason = reason;
     reset_halves(s);
     if ((s->wants & WANT_OPEN) != 0 && s->id == 0)
@@ -365,14 +367,13 @@ static void leg_data(void *owner, struct slice slice)
         chunk_unref(slice.chunk);
         return;
     }
-    bool first = s->replay.read == 0;
+    if (s->near && s->replay.read == 0)
+        session_recognise(s, slice_bytes(&slice), slice.len);
     if (replay_append(&s->replay, slice) < 0) {
         chunk_unref(slice.chunk);
         session_reset(s, FRAME_RST_OVERLOAD);
         return;
     }
-    if (s->near && first)
-        session_recognise(s, slice_bytes(&slice), slice.len);
     s->mux->totals.in_bytes += slice.len;
     transmit_schedule(s);
     tunnel_kick(s->mux->tunnel);

@@ -100,6 +100,8 @@ void engine_free(struct node *n)
     if (n == NULL)
         return;
     intercept_close(n);
+    if (event_initialized(&n->addresses))
+        event_del(&n->addresses);
     workers_stop(n);
     landscape_unref(n->landscape);
     SSL_CTX_free(n->accept_tls);
@@ -135,6 +137,8 @@ static void tell_unbuilt(const struct config *c)
         log_warn("neither [intercept] interface nor a peer's serve is set: peers can open nothing here");
 }
 
+static void on_addresses(evutil_socket_t fd, short what, void *arg);
+
 int engine_start(struct node **out, const struct keeper_engine_start *start)
 {
     mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES); /* buffers come and go: keep their pages */
@@ -158,7 +162,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
     if (err == 0)
         err = set_up_identity(n, start);
     if (err == 0)
-        err = landscape_new(&n->landscape, start->config);
+        err = landscape_new(&n->landscape, start->config, NULL, 0);
     if (err == 0)
         err = start_workers(n, start->config);
     if (err < 0) {
@@ -167,6 +171,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         return err;
     }
     links_load(n);
+    event_assign(&n->addresses, loop_base(n->loop), -1, EV_TIMEOUT, on_addresses, n);
     *out = n;
     return 0;
 }
@@ -195,7 +200,7 @@ static void apply(struct node *n, struct config *config)
     if (config_restart_needed(n->landscape->config, config, keys, sizeof(keys)) > 0)
         log_warn("needs a restart to take effect: %s", keys);
     struct landscape *l = NULL;
-    int err = landscape_new(&l, config);
+    int err = peers_landscape(n, &l, config);
     if (err == 0) {
         landscape_set(n, l);
         log_set_level((enum log_level)config->log_level);
@@ -243,12 +248,19 @@ static void on_keeper(evutil_socket_t fd, short what, void *arg)
 static void look_at_addresses(struct node *n)
 {
     struct landscape *fresh = NULL;
-    if (landscape_new(&fresh, n->landscape->config) < 0)
+    if (peers_landscape(n, &fresh, n->landscape->config) < 0)
         return;
     if (landscape_same_addresses(fresh, n->landscape))
         landscape_unref(fresh);
     else
         landscape_set(n, fresh);
+}
+
+static void on_addresses(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    look_at_addresses(arg);
 }
 
 static void on_second(evutil_socket_t fd, short what, void *arg)

@@ -20,7 +20,7 @@ static size_t add_local(struct landscape *l, const struct config *config)
     return count;
 }
 
-int landscape_new(struct landscape **out, struct config *config)
+int landscape_new(struct landscape **out, struct config *config, const struct addr *more, size_t more_count)
 {
     struct landscape *l = calloc(1, sizeof(*l) + NODE_FORBIDDEN_MAX * sizeof(struct addr));
     if (l == NULL)
@@ -33,19 +33,21 @@ int landscape_new(struct landscape **out, struct config *config)
         return -ENOMEM;
     }
     l->local_count = add_local(l, config);
-    int own = kernel_own_addresses(l->forbidden, NODE_FORBIDDEN_MAX - CONFIG_PEERS_MAX);
+    int own = kernel_own_addresses(l->forbidden, NODE_FORBIDDEN_MAX - 2 * CONFIG_PEERS_MAX);
     if (own < 0) {
         log_error("cannot list this host's addresses: %s", err_text(own));
         landscape_unref(l);
         return own;
     }
-    if (own > NODE_FORBIDDEN_MAX - CONFIG_PEERS_MAX)
-        own = NODE_FORBIDDEN_MAX - CONFIG_PEERS_MAX;
+    if (own > NODE_FORBIDDEN_MAX - 2 * CONFIG_PEERS_MAX)
+        own = NODE_FORBIDDEN_MAX - 2 * CONFIG_PEERS_MAX;
     l->forbidden_count = (size_t)own;
     for (size_t i = 0; i < config->peer_count; i++) {
         if (config->peers[i].address.addr.family != AF_UNSPEC)
             l->forbidden[l->forbidden_count++] = config->peers[i].address.addr;
     }
+    for (size_t i = 0; i < more_count && l->forbidden_count < NODE_FORBIDDEN_MAX; i++)
+        l->forbidden[l->forbidden_count++] = more[i];
     *out = l;
     return 0;
 }

@@ -126,6 +126,7 @@ static int greet_identify(void *owner, const struct endpoint *from, const uint8_
 struct delivery {
     struct node_peer *peer;
     struct lane *lane;
+    struct addr from;
 };
 
 static void take_lane(struct worker *w, void *arg)
@@ -139,6 +140,41 @@ static void take_lane(struct worker *w, void *arg)
     free(d);
 }
 
+/* A peer must not reach another peer's gateway through us, wherever that dials in from. */
+static void take_lane_address(struct node *n, void *arg)
+{
+    struct delivery *d = arg;
+    if (!addr_equal(&d->peer->lane_from, &d->from)) {
+        d->peer->lane_from = d->from;
+        static const struct timeval soon = {0, 20000}; /* a hub's branches dial in together */
+        event_add(&n->addresses, &soon);
+    }
+    free(d);
+}
+
+static void note_lane_address(struct node *n, struct node_peer *p, const struct addr *from)
+{
+    struct delivery *d = malloc(sizeof(*d));
+    if (d == NULL)
+        return;
+    *d = (struct delivery){.peer = p, .from = *from};
+    if (node_call(n, take_lane_address, d) < 0)
+        free(d);
+}
+
+int peers_landscape(struct node *n, struct landscape **out, struct config *config)
+{
+    static struct addr more[CONFIG_PEERS_MAX]; /* main thread only */
+    size_t count = 0;
+    struct node_peer *p;
+    TAILQ_FOREACH(p, &n->peers, link)
+    {
+        if (p->configured && p->lane_from.family != AF_UNSPEC && count < CONFIG_PEERS_MAX)
+            more[count++] = p->lane_from;
+    }
+    return landscape_new(out, config, more, count);
+}
+
 static void greet_deliver(void *owner, struct lane *l)
 {
     struct node *n = owner;
@@ -147,6 +183,7 @@ static void greet_deliver(void *owner, struct lane *l)
     struct node_peer *p = find_by_pin(n, lane_pin(l));
     pthread_mutex_unlock(&n->peers_lock);
     if (p != NULL && d != NULL) {
+        note_lane_address(n, p, &lane_remote(l)->addr);
         *d = (struct delivery){.peer = p, .lane = l};
         if (worker_call(p->home, take_lane, d) == 0)
             return;
@@ -321,7 +358,7 @@ static bool lend_session_starts(void *owner, uint64_t for_peer)
     struct node *n = owner;
     uint64_t max = atomic_load(&n->sessions_max), all = atomic_load(&n->sessions);
     uint64_t others = all > for_peer ? all - for_peer : 0;
-    if (for_peer > 0 && (others >= max || for_peer * 4 > (max - others) * 3))
+    if (for_peer > 0 && atomic_load(&n->peer_count) > 1 && (others >= max || for_peer * 4 > (max - others) * 3))
         return false;
     if (atomic_fetch_add(&n->sessions, 1) < atomic_load(&n->sessions_max))
         return true;
@@ -486,6 +523,7 @@ int peers_apply(struct node *n)
     free(n->by_index);
     n->by_index = by_index;
     n->by_index_count = config->peer_count;
+    atomic_store(&n->peer_count, config->peer_count);
     struct node_peer *p;
     TAILQ_FOREACH(p, &n->peers, link)
     {
