@@ -35,6 +35,9 @@ def share_of(daemon):
 
 
 def assert_shared(daemon, workers, sessions):
+    # a session that ends has no leg on a worker any more while it waits for the peer's last word
+    wait_for(lambda: sum(worker["sessions"] for worker in daemon.ctl("status")["workers"]) == sessions_of(daemon) == sessions,
+             60, f"{sessions} sessions on the workers of {daemon.name}")
     status = daemon.ctl("status")
     assert len(status["workers"]) == workers, status
     most, mean = share_of(daemon)
