@@ -10,8 +10,8 @@ keeps CONFIG_LANES_MAX for each peer aside; where the limit of open files is low
 many sessions a peer are opened as fit, and the figure for all is what was measured plus the slope of a session times
 the rest. The slope is that of a second run, of few peers with many sessions each: behind many handshakes sessions live
 in what those have given back, and cost next to nothing. Memory is the engine's own (RssAnon); the kernel's, for the
-sockets, is not in it. The last line is the result as JSON. Uses the programs in build/ or $HAWSER_BUILD; `hubload` of the
-tests must be built too. Only the standard library."""
+sockets, is not in it. The last line is the result as JSON. Uses the programs in build/ or $HAWSER_BUILD; `hubload` of
+the tests must be built too. Only the standard library."""
 
 import argparse
 import json
