@@ -1,7 +1,7 @@
 /* balance.h - which worker gets the next session, and how many workers there should be (floor 2, pure).
- * The Monkey web server's scheduler: the least loaded worker gets the descriptor; load means live sessions first,
- * bytes moved lately second. The home of the session's peer is preferred while that keeps it below 1.15
- * times the mean, because there the bytes cross no thread. */
+ * The Monkey web server's scheduler: the least loaded worker gets the descriptor; load means live sessions
+ * first, bytes moved lately second. The home of the session's peer is preferred while that keeps it
+ * below 1.15 times the mean, because there the bytes cross no thread. */
 #ifndef HAWSER_BALANCE_H
 #define HAWSER_BALANCE_H
 
@@ -24,8 +24,8 @@ size_t balance_pick(const struct balance_load *loads, size_t count, size_t home)
 struct balance_size {
     unsigned hot_s, cold_s; /* seconds in a row that more, or fewer, would do */
 };
-/* busy_permille: sum over the `active` workers of CPU time used in the last second, 1000 = one core. Returns the number
- * wanted, active or one more or one less, within min..max. */
+/* busy_permille: sum over the `active` workers of CPU time used in the last second, 1000 = one core. Returns
+ * the number wanted, active or one more or one less, within min..max. */
 size_t balance_resize(struct balance_size *s, size_t active, size_t min, size_t max, uint32_t busy_permille);
 
 #endif

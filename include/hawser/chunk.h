@@ -50,10 +50,12 @@ struct slices {
     uint64_t bytes;
 };
 
-/* A slice this small is copied behind the last one where that has room, so that a queue of single bytes costs bytes. */
+/* A slice this small is copied behind the last one where that has room, so that a queue of single bytes costs
+ * bytes. */
 enum { SLICE_SMALL_BYTES = 512 };
 
-/* Append to the last slice by copying, if both are small; the reference is taken over then. False: nothing was done. */
+/* Append to the last slice by copying, if both are small; the reference is taken over then. False: nothing
+ * was done. */
 bool slices_merge(struct slices *q, struct slice s);
 /* Append, taking over the reference; -ENOMEM: the reference stays the caller's. */
 int slices_push(struct slices *q, struct slice s);

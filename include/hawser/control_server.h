@@ -1,4 +1,5 @@
-/* control_server.h - answers hawserctl over the control socket (floor 7). The protocol: control.h. Main thread. */
+/* control_server.h - answers hawserctl over the control socket (floor 7). The protocol: control.h. Main
+ * thread. */
 #ifndef HAWSER_CONTROL_SERVER_H
 #define HAWSER_CONTROL_SERVER_H
 

@@ -1,7 +1,7 @@
 /* greeter.h - accepted tunnel connections until their lane is up (floor 4).
- * A greeter belongs to one loop; it runs the TLS handshake and the greeting of connections whose peer is not known yet, and hands
- * the lane to the peer's home. At most GREETER_PENDING_MAX are under way: past that the oldest is closed, so that half-finished
- * handshakes cannot keep peers out. */
+ * A greeter belongs to one loop; it runs the TLS handshake and the greeting of connections whose peer is not
+ * known yet, and hands the lane to the peer's home. At most GREETER_PENDING_MAX are under way: past that the
+ * oldest is closed, so that half-finished handshakes cannot keep peers out. */
 #ifndef HAWSER_GREETER_H
 #define HAWSER_GREETER_H
 

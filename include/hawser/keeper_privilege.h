@@ -14,8 +14,9 @@ int keeper_privilege_check(char error[static CONFIG_ERROR_MAX]);
 /* Raise RLIMIT_NOFILE as far as it goes (fs.nr_open, at most 1 Mi); returns the soft limit reached. */
 size_t keeper_privilege_raise_files(void);
 
-/* Become this user for good: no supplementary groups, all three ids, CAP_NET_RAW and CAP_NET_BIND_SERVICE permitted and effective and
- * nothing else in any set, no new privileges, not dumpable (the identity's key is in memory). */
+/* Become this user for good: no supplementary groups, all three ids, CAP_NET_RAW and CAP_NET_BIND_SERVICE
+ * permitted and effective and nothing else in any set, no new privileges, not dumpable (the identity's key is
+ * in memory). */
 int keeper_privilege_drop(const struct keeper_user *user, char error[static CONFIG_ERROR_MAX]);
 
 /* Close every descriptor from 3 on that is not among keep[] (count at most 8; -1 entries are skipped). */

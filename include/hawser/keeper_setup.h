@@ -1,6 +1,6 @@
-/* keeper_setup.h - what the keeper prepares on the machine: the engine's user, the control socket, the store folder, the
- * text of the configuration (floor 6). Runs as root, before the engine. Every failure fills error[] with what to do. One
- * thread. */
+/* keeper_setup.h - what the keeper prepares on the machine: the engine's user, the control socket, the store
+ * folder, the text of the configuration (floor 6). Runs as root, before the engine. Every failure fills
+ * error[] with what to do. One thread. */
 #ifndef HAWSER_KEEPER_SETUP_H
 #define HAWSER_KEEPER_SETUP_H
 
@@ -17,27 +17,28 @@ struct keeper_user {
     gid_t gid;
     char name[CONFIG_NAME_MAX];
 };
-/* The engine's user: the configured one; unset (""): hawser if it exists, else nobody with a warning. Never root. */
+/* The engine's user: the configured one; unset (""): hawser if it exists, else nobody with a warning. Never
+ * root. */
 int keeper_user_find(const char *configured, struct keeper_user *out, char error[static CONFIG_ERROR_MAX]);
 
 /* Each [intercept] interface exists here. */
 int keeper_interfaces_check(const struct config *c, char error[static CONFIG_ERROR_MAX]);
 
 struct keeper_control {
-    int fd;                 /* listening, or -1 */
-    dev_t dev;              /* what we made: only that is unlinked again */
+    int fd;    /* listening, or -1 */
+    dev_t dev; /* what we made: only that is unlinked again */
     ino_t ino;
-    char path[108];         /* sun_path's size */
+    char path[108]; /* sun_path's size */
 };
-/* Make the control socket (0660, root and the user's group) and its folder where that is missing; a socket that nobody answers on
- * is replaced, one that is answered on is another hawserd: -EADDRINUSE. */
+/* Make the control socket (0660, root and the user's group) and its folder where that is missing; a socket
+ * that nobody answers on is replaced, one that is answered on is another hawserd: -EADDRINUSE. */
 int keeper_control_open(struct keeper_control *out, const char *path, const struct keeper_user *user,
                         char error[static CONFIG_ERROR_MAX]);
 /* Close it and unlink what we made. A closed one (fd -1) is fine. */
 void keeper_control_close(struct keeper_control *control);
 
-/* Make the store folder (0700, the user's) and, as root's, the folders above it. One that is there and belongs to somebody else is
- * taken over only while it is empty: the path may be a mistake. */
+/* Make the store folder (0700, the user's) and, as root's, the folders above it. One that is there and
+ * belongs to somebody else is taken over only while it is empty: the path may be a mistake. */
 int keeper_store_make(const char *path, const struct keeper_user *user, char error[static CONFIG_ERROR_MAX]);
 
 #endif

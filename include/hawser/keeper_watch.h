@@ -9,17 +9,18 @@
 #include "hawser/keeper.h"
 
 struct keeper_watch {
-    uint64_t silent_us;     /* since the engine was last heard, in time that the keeper itself was running */
+    uint64_t silent_us; /* since the engine was last heard, in time that the keeper itself was running */
     uint64_t looked_us;
     uint64_t started_us;
-    uint64_t backoff_us;    /* the next wait */
+    uint64_t backoff_us; /* the next wait */
 };
 
 void keeper_watch_init(struct keeper_watch *w, const struct keeper_times *times);
 void keeper_watch_started(struct keeper_watch *w, uint64_t now_us);
 void keeper_watch_heard(struct keeper_watch *w, uint64_t now_us);
-/* Whether the engine has been silent for too long. A gap between two looks counts for at most KEEPER_LOOK_MAX_US: after a
- * suspended machine or a stopped keeper the engine first gets its chance to speak. */
+/* Whether the engine has been silent for too long. A gap between two looks counts for at most
+ * KEEPER_LOOK_MAX_US: after a suspended machine or a stopped keeper the engine first gets its chance to
+ * speak. */
 #define KEEPER_LOOK_MAX_US 2000000u
 bool keeper_watch_hung(struct keeper_watch *w, const struct keeper_times *times, uint64_t now_us);
 /* The engine died: microseconds to wait before the next one. */

@@ -1,7 +1,7 @@
 /* lane.h - one TCP connection to a peer, carrying TLS 1.3 (floor 4).
  * It owns all stream state and takes it along when it dies. It turns blocks into records and back; what is in
- * a block it does not know. PROTOCOL.md, 'Lanes' and 'Greeting'. A lane lives on one loop and is touched by its
- * thread only; an accepted lane may be handed to another loop by lane_detach and lane_attach.
+ * a block it does not know. PROTOCOL.md, 'Lanes' and 'Greeting'. A lane lives on one loop and is touched by
+ * its thread only; an accepted lane may be handed to another loop by lane_detach and lane_attach.
  *
  * Buffers: plaintext is put into one record at a time, ciphertext waits in an out buffer of at most
  * LANE_OUT_BYTES; the kernel holds little more than it has in flight (TCP_NOTSENT_LOWAT). An idle lane holds
@@ -29,31 +29,38 @@ enum {
 enum lane_state { LANE_CONNECTING, LANE_HANDSHAKE, LANE_GREETING, LANE_UP, LANE_CLOSED };
 const char *lane_state_text(enum lane_state s);
 
-/* What the lane tells its owner, always from its loop; the owner may close the lane inside (lane_close), never free it there. */
+/* What the lane tells its owner, always from its loop; the owner may close the lane inside (lane_close),
+ * never free it there. */
 struct lane_events {
     /* The peer's key is known, nothing is sent yet: fill in our greeting, or refuse with a negative error. */
-    int (*identify)(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours);
+    int (*identify)(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES],
+                    struct greeting *ours);
     /* Both greetings are in: lane_greeting tells the peer's. */
     void (*up)(void *owner, struct lane *l);
-    /* A raw block's payload, in a chunk that may be referenced further; a negative return closes the lane with it. */
+    /* A raw block's payload, in a chunk that may be referenced further; a negative return closes the lane
+     * with it. */
     int (*block)(void *owner, struct lane *l, struct chunk *chunk, const uint8_t *payload, uint32_t len);
     /* Room for more: write blocks while lane_room() and something is there. */
     void (*writable)(void *owner, struct lane *l);
-    /* The connection is gone (after lane_close too, unless it was called by the owner). Free it from a later turn. */
+    /* The connection is gone (after lane_close too, unless it was called by the owner). Free it from a later
+     * turn. */
     void (*down)(void *owner, struct lane *l, int err);
 };
 
-/* A lane over fd, which it owns from now on (also when this fails). connecting: fd has a connect under way. tls is borrowed for the
- * call. 0 or -errno. The handshake must be done within timeout_us, else down with -ETIMEDOUT. */
+/* A lane over fd, which it owns from now on (also when this fails). connecting: fd has a connect under way.
+ * tls is borrowed for the call. 0 or -errno. The handshake must be done within timeout_us, else down with
+ * -ETIMEDOUT. */
 int lane_new(struct lane **out, struct loop *loop, SSL_CTX *tls, bool server, bool connecting, int fd,
              uint64_t timeout_us, const struct lane_events *events, void *owner);
 void lane_free(struct lane *l);
 
-/* Hand over to another loop: detach on the old thread, attach on the new one with the new owner. Only while UP. */
+/* Hand over to another loop: detach on the old thread, attach on the new one with the new owner. Only while
+ * UP. */
 void lane_detach(struct lane *l);
 void lane_attach(struct lane *l, struct loop *loop, const struct lane_events *events, void *owner);
 
-/* Close at once (what is written is flushed as far as the socket takes it, close_notify with it). No event follows. */
+/* Close at once (what is written is flushed as far as the socket takes it, close_notify with it). No event
+ * follows. */
 void lane_close(struct lane *l);
 
 /* The payload bytes that a block may have now: 0 while the out buffer is full or the lane not UP. Put
@@ -74,7 +81,7 @@ int lane_fd(const struct lane *l);
 void *lane_owner(const struct lane *l);
 
 struct lane_counters {
-    uint64_t in_bytes, out_bytes; /* of ciphertext, from and to the socket */
+    uint64_t in_bytes, out_bytes;     /* of ciphertext, from and to the socket */
     uint64_t last_in_us, last_out_us; /* clock_now_us of the last byte from and to the socket */
 };
 const struct lane_counters *lane_counters(const struct lane *l);

@@ -1,7 +1,8 @@
 /* leg.h - the LAN socket of a session (floor 5).
- * A leg lives on any worker; its owner (a session on the peer's home, or a relay) may live on another loop. They
- * speak only by mails: commands down, events up, each in order, bytes by reference. A leg reads no further than
- * it is allowed (that is how back-pressure reaches the host) and queues what the host does not take.
+ * A leg lives on any worker; its owner (a session on the peer's home, or a relay) may live on another loop.
+ * They speak only by mails: commands down, events up, each in order, bytes by reference. A leg reads no
+ * further than it is allowed (that is how back-pressure reaches the host) and queues what the host does not
+ * take.
  *
  * Life: leg_new and the commands are the owner's; events run on the owner's loop. `closed` is the last event;
  * after it the owner calls leg_release, its last command, which frees the leg. */
@@ -19,7 +20,8 @@
 
 struct leg;
 
-/* Destinations that did not answer to a client's own address (source = auto); one a worker, a small direct-mapped cache. */
+/* Destinations that did not answer to a client's own address (source = auto); one a worker, a small
+ * direct-mapped cache. */
 enum { ORIGIN_MEMORY_SLOTS = 256 };
 struct origin_memory {
     struct {
@@ -36,8 +38,9 @@ struct leg_host {
     struct origin_memory memory;
 };
 
-/* live is counted before a leg is made (by whoever picks the worker), so that a retiring worker sees it coming. A leg takes one of
- * these counts over and gives it back when it is freed; leg_new that fails gives it back too. */
+/* live is counted before a leg is made (by whoever picks the worker), so that a retiring worker sees it
+ * coming. A leg takes one of these counts over and gives it back when it is freed; leg_new that fails gives
+ * it back too. */
 static inline void leg_host_reserve(struct leg_host *h, uint32_t n)
 {
     atomic_fetch_add(&h->live, n);
@@ -64,10 +67,11 @@ struct leg_origin {
     uint64_t timeout_us;
 };
 
-/* A leg over an accepted descriptor (fd >= 0, owned from now on), or one that connects (fd < 0, origin copied). It
- * takes over one count of host->live. The owner's loop is the calling one. NULL: no memory (fd is closed). Nothing happens before leg_start. */
-struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct leg_events *events, void *owner, int fd,
-                    const struct leg_origin *origin);
+/* A leg over an accepted descriptor (fd >= 0, owned from now on), or one that connects (fd < 0, origin
+ * copied). It takes over one count of host->live. The owner's loop is the calling one. NULL: no memory (fd is
+ * closed). Nothing happens before leg_start. */
+struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct leg_events *events,
+                    void *owner, int fd, const struct leg_origin *origin);
 /* Begin on the host's loop; up to allowed_bytes may be read. */
 void leg_start(struct leg *l, uint64_t allowed_bytes);
 

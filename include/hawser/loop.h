@@ -1,7 +1,7 @@
 /* loop.h - one thread's event queue: a libevent base, a mailbox, and work for the end of a turn (floor 0).
  * Everything that lives on a loop is touched only by the loop's thread; the rest of the world posts mails.
- * A turn: socket events and timers, then all mails, then the tasks that were asked for meanwhile (so that what many
- * sockets brought in one turn leaves in one batch). */
+ * A turn: socket events and timers, then all mails, then the tasks that were asked for meanwhile (so that
+ * what many sockets brought in one turn leaves in one batch). */
 #ifndef HAWSER_LOOP_H
 #define HAWSER_LOOP_H
 

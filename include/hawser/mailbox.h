@@ -1,6 +1,6 @@
 /* mailbox.h - messages from any thread to one (floor 0).
- * Many posters, one reader, no lock: a stack built by compare-and-swap, taken whole and turned round, so mails
- * from one poster arrive in order. The eventfd becomes readable when the box stops being empty. */
+ * Many posters, one reader, no lock: a stack built by compare-and-swap, taken whole and turned round, so
+ * mails from one poster arrive in order. The eventfd becomes readable when the box stops being empty. */
 #ifndef HAWSER_MAILBOX_H
 #define HAWSER_MAILBOX_H
 

@@ -24,7 +24,8 @@ int map_put(struct map *m, uint64_t key, void *value);
 void *map_remove(struct map *m, uint64_t key);
 void map_clear(struct map *m);
 
-/* for (size_t i = 0; (v = map_each(m, &i)) != NULL;) visits every value; the map must not change meanwhile. */
+/* for (size_t i = 0; (v = map_each(m, &i)) != NULL;) visits every value; the map must not change meanwhile.
+ */
 void *map_each(const struct map *m, size_t *iterator);
 
 #endif

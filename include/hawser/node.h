@@ -1,9 +1,10 @@
 /* node.h - the running engine: workers, peers, listeners and what they share (floor 6).
- * engine.c starts and stops it, worker.c runs the threads, peers.c knows the peers and lends muxes what they need, intercept.c
- * accepts and balances, links.c remembers what was learned about links.
+ * engine.c starts and stops it, worker.c runs the threads, peers.c knows the peers and lends muxes what they
+ * need, intercept.c accepts and balances, links.c remembers what was learned about links.
  *
- * Threads: the main thread is the balancer: it accepts, talks to the keeper and answers the control socket. What is marked 'main' is
- * touched only there; 'home' only on that worker; atomics and what a mutex guards by any thread. */
+ * Threads: the main thread is the balancer: it accepts, talks to the keeper and answers the control socket.
+ * What is marked 'main' is touched only there; 'home' only on that worker; atomics and what a mutex guards by
+ * any thread. */
 #ifndef HAWSER_NODE_H
 #define HAWSER_NODE_H
 
@@ -30,7 +31,7 @@ struct landscape {
     _Atomic uint32_t refs;
     struct config *config;
     struct rules *rules;
-    struct prefix local[NODE_LOCAL_MAX]; /* networks of the [intercept] interfaces */
+    struct prefix local[NODE_LOCAL_MAX];     /* networks of the [intercept] interfaces */
     uint8_t local_interface[NODE_LOCAL_MAX]; /* index in config->interfaces */
     size_t local_count;
     size_t forbidden_count;
@@ -47,10 +48,10 @@ struct worker {
     pthread_t thread;
     clockid_t cpu_clock;
     _Atomic bool usable;
-    struct greeter *greeter;     /* home */
-    struct landscape *landscape; /* home */
-    unsigned greeted;            /* main: tunnel connections given to it */
-    unsigned homed;              /* main: peers whose home this is */
+    struct greeter *greeter;      /* home */
+    struct landscape *landscape;  /* home */
+    unsigned greeted;             /* main: tunnel connections given to it */
+    unsigned homed;               /* main: peers whose home this is */
     uint64_t cpu_us, moved_bytes; /* main: at the last look */
     uint32_t cpu_permille;        /* main: in the last second */
     _Atomic uint64_t moved_lately;
@@ -61,10 +62,10 @@ struct worker {
 struct node_peer {
     char name[CONFIG_NAME_MAX];
     struct worker *home;
-    struct mux *mux;  /* home; NULL while not configured */
-    bool configured;  /* main */
-    bool up;          /* main */
-    size_t index;     /* main: in the current configuration */
+    struct mux *mux;       /* home; NULL while not configured */
+    bool configured;       /* main */
+    bool up;               /* main */
+    size_t index;          /* main: in the current configuration */
     struct addr lane_from; /* main: where its lanes come from, AF_UNSPEC: not known */
     TAILQ_ENTRY(node_peer) link;
     /* under node.peers_lock: what greetings on other threads need */
@@ -140,7 +141,8 @@ int worker_start(struct node *n, bool permanent);
 void workers_stop(struct node *n);
 /* Once a second: load figures, growing and retiring. Main. */
 void workers_tick(struct node *n);
-/* The worker for a new session whose peer's home is `home` (NULL: none); one count of live is reserved. Any thread. */
+/* The worker for a new session whose peer's home is `home` (NULL: none); one count of live is reserved. Any
+ * thread. */
 struct worker *worker_pick(struct node *n, struct worker *home);
 /* Run work(worker, arg) on the worker's thread. Any thread. 0 or -ENOMEM (not run). */
 int worker_call(struct worker *w, void (*work)(struct worker *w, void *arg), void *arg);
@@ -167,14 +169,15 @@ int landscape_new(struct landscape **out, struct config *config, const struct ad
 struct landscape *landscape_ref(struct landscape *l);
 void landscape_unref(struct landscape *l);
 bool landscape_same_addresses(const struct landscape *a, const struct landscape *b);
-/* The [intercept] interface behind which the client is, NULL when that cannot be told: the only one there is, or the one whose
- * network holds the client (a socket does not tell where its SYN came in). */
+/* The [intercept] interface behind which the client is, NULL when that cannot be told: the only one there is,
+ * or the one whose network holds the client (a socket does not tell where its SYN came in). */
 const char *landscape_interface_of(const struct landscape *l, const struct addr *client);
 /* Hand it to the node and every worker. Takes the reference over. Main. */
 void landscape_set(struct node *n, struct landscape *l);
 
 /* ---- intercept.c ---- */
-/* Open the listeners that the configuration asks for. 0, or -errno with a log line that says what to do. Main. */
+/* Open the listeners that the configuration asks for. 0, or -errno with a log line that says what to do.
+ * Main. */
 int intercept_open(struct node *n);
 void intercept_close(struct node *n);
 /* Once a second: budgets; closes and opens the TPROXY listener. Main. */

@@ -1,8 +1,8 @@
 /* notify.h - tell the service manager how we are (floor 6).
- * The datagram protocol of sd_notify(3) itself, which systemd documents as stable ("Notes": a single AF_UNIX datagram of
- * NEWLINE-separated assignments to $NOTIFY_SOCKET, '@' first for an abstract name), and sd_watchdog_enabled(3)'s
- * $WATCHDOG_USEC and $WATCHDOG_PID; thirty lines here against a library of a megabyte in the root process. Without
- * $NOTIFY_SOCKET everything is a no-op. One thread. */
+ * The datagram protocol of sd_notify(3) itself, which systemd documents as stable ("Notes": a single AF_UNIX
+ * datagram of NEWLINE-separated assignments to $NOTIFY_SOCKET, '@' first for an abstract name), and
+ * sd_watchdog_enabled(3)'s $WATCHDOG_USEC and $WATCHDOG_PID; thirty lines here against a library of a
+ * megabyte in the root process. Without $NOTIFY_SOCKET everything is a no-op. One thread. */
 #ifndef HAWSER_NOTIFY_H
 #define HAWSER_NOTIFY_H
 

@@ -1,6 +1,7 @@
-/* replay.h - what one direction of a session has read from its host and the peer has not acknowledged (floor 5).
- * Bytes [acked, read) by reference; [acked, sent) has been sent and may have to be sent again. Two cursors walk it: `next`
- * at what was never sent, `again` over a range that a lost lane may have lost. One thread. */
+/* replay.h - what one direction of a session has read from its host and the peer has not acknowledged
+ * (floor 5). Bytes [acked, read) by reference; [acked, sent) has been sent and may have to be sent again. Two
+ * cursors walk it: `next` at what was never sent, `again` over a range that a lost lane may have lost. One
+ * thread. */
 #ifndef HAWSER_REPLAY_H
 #define HAWSER_REPLAY_H
 
@@ -13,7 +14,8 @@ struct replay_cursor {
     uint32_t slice, byte; /* the slice from the front, and the byte in it */
 };
 
-/* Zero-initialised is empty. acked <= again.offset <= again_end <= next.offset <= read, while again is under way. */
+/* Zero-initialised is empty. acked <= again.offset <= again_end <= next.offset <= read, while again is under
+ * way. */
 struct replay {
     struct slices slices;
     uint64_t acked, read;

@@ -1,14 +1,16 @@
-/* session.h - one proxied connection, seen from the tunnel (floor 5, shared by mux.c, session.c, transmit.c and receive.c).
+/* session.h - one proxied connection, seen from the tunnel (floor 5, shared by mux.c, session.c, transmit.c
+ * and receive.c).
  *
- * A session is two halves that know nothing of each other: `out`, from our host into the tunnel, and `in`, from the tunnel
- * to our host. Each counts bytes from 0; the end of a direction counts as one more.
+ * A session is two halves that know nothing of each other: `out`, from our host into the tunnel, and `in`,
+ * from the tunnel to our host. Each counts bytes from 0; the end of a direction counts as one more.
  *
  *   out:  acked <= sent <= read           see replay.h
  *   in:   consumed <= received <= granted      [consumed, received) is with the leg
  *
- * A half goes OPEN -> ENDING (its final offset is known) -> DONE (the end was confirmed), or from OPEN and ENDING to RESET.
- * A session is over when both halves are DONE, or when it was reset and both sides have said so; its id is never used
- * again. What is owed to the peer is a set of wants, not a queue: a lost lane sets them again and nothing is forgotten. */
+ * A half goes OPEN -> ENDING (its final offset is known) -> DONE (the end was confirmed), or from OPEN and
+ * ENDING to RESET. A session is over when both halves are DONE, or when it was reset and both sides have said
+ * so; its id is never used again. What is owed to the peer is a set of wants, not a queue: a lost lane sets
+ * them again and nothing is forgotten. */
 #ifndef HAWSER_SESSION_H
 #define HAWSER_SESSION_H
 
@@ -24,9 +26,17 @@ enum session_half { HALF_OPEN, HALF_ENDING, HALF_DONE, HALF_RESET };
 enum { HALF_COUNT = 4 };
 
 /* Frames that a session owes to its peer. */
-enum session_want { WANT_OPEN = 1, WANT_ACK = 2, WANT_CREDIT = 4, WANT_FIN = 8, WANT_RST = 16, WANT_RST_ANSWER = 32 };
+enum session_want {
+    WANT_OPEN = 1,
+    WANT_ACK = 2,
+    WANT_CREDIT = 4,
+    WANT_FIN = 8,
+    WANT_RST = 16,
+    WANT_RST_ANSWER = 32
+};
 
-/* A gap in the received bytes is filled by another lane: what came after it waits here, in order of offset. */
+/* A gap in the received bytes is filled by another lane: what came after it waits here, in order of offset.
+ */
 struct early {
     uint64_t offset;
     struct slice slice;
@@ -41,11 +51,11 @@ struct session {
     int class_index;
     uint8_t dscp;
     bool near, confirmed, credited;
-    bool origin_connected;  /* far: the destination has answered */
-    bool rst_heard;         /* the peer's RST is in */
-    bool retired;           /* over for the tunnel; only the leg is waited for */
-    bool finish_sent;       /* leg_finish was said */
-    bool fin_sent;          /* over a lane that is not lost since */
+    bool origin_connected; /* far: the destination has answered */
+    bool rst_heard;        /* the peer's RST is in */
+    bool retired;          /* over for the tunnel; only the leg is waited for */
+    bool finish_sent;      /* leg_finish was said */
+    bool fin_sent;         /* over a lane that is not lost since */
     enum frame_rst_reason rst_reason;
     enum session_half out, in;
 
@@ -65,12 +75,12 @@ struct session {
     } slots[CONFIG_LANES_MAX];
     uint64_t twin_from, twin_end; /* small and fresh: to go over another lane than twin_slot too */
     int twin_slot;
-    bool reset_after_sent;  /* our host reset: so shall the peer's, once it has what came before */
+    bool reset_after_sent; /* our host reset: so shall the peer's, once it has what came before */
 
     /* in */
     uint64_t received, consumed, final; /* final: UINT64_MAX until the FIN is in */
     uint64_t granted, acked_told, window;
-    uint64_t excess; /* received past granted, see mux.excess_bytes */
+    uint64_t excess;                   /* received past granted, see mux.excess_bytes */
     uint64_t epoch_us, epoch_consumed; /* for growing the window */
     struct early *early;
     uint32_t early_count, early_cap;
@@ -92,12 +102,13 @@ struct mux_class {
     uint64_t bytes;
 };
 
-/* Ids of closed sessions of the peer as ranges of (id >> 1), so that a late OPEN is not taken for a new one. */
+/* Ids of closed sessions of the peer as ranges of (id >> 1), so that a late OPEN is not taken for a new one.
+ */
 enum { CLOSED_RANGES_MAX = 32768 }; /* more come only from a peer that leaves gaps on purpose */
 struct closed_ids {
     struct closed_range {
         uint64_t first, last;
-    } *ranges;
+    } * ranges;
     size_t count, cap;
 };
 
@@ -114,21 +125,21 @@ struct mux {
     size_t class_count;
     bool looks_at_protocol; /* a class has `proto` */
     double virtual_now;
-    uint64_t next_id;          /* counter of our own sessions, without the side bit */
+    uint64_t next_id; /* counter of our own sessions, without the side bit */
     struct closed_ids closed;
     uint64_t opening_left, opening_total;
-    uint64_t excess_bytes;     /* received past what was granted: pays from our opening credit */
+    uint64_t excess_bytes; /* received past what was granted: pays from our opening credit */
     uint64_t opening_ours;
     struct mux_answer {
         uint64_t id;
         enum frame_rst_reason reason;
-    } *answers; /* RST to answer with, for sessions that are no more or were refused */
+    } * answers; /* RST to answer with, for sessions that are no more or were refused */
     size_t answer_count;
     struct event late_acks, hold;
     struct mux_totals totals;
-    size_t live;               /* sessions in memory */
-    uint64_t far_sessions;     /* live, opened by the peer */
-    uint64_t down_us; /* when the last lane was lost */
+    size_t live;           /* sessions in memory */
+    uint64_t far_sessions; /* live, opened by the peer */
+    uint64_t down_us;      /* when the last lane was lost */
     bool ending;
     void (*gone)(void *arg);
     void *gone_arg;
@@ -136,21 +147,22 @@ struct mux {
 
 enum {
     SESSION_RAW_WINDOW = 128 << 20, /* raw offset past what was delivered */
-    SESSION_WINDOW_MIN = 16 << 20,  /* first window where memory allows: a lossy link needs several of its own */
+    SESSION_WINDOW_MIN =
+        16 << 20, /* first window where memory allows: a lossy link needs several of its own */
     SESSION_WINDOW_MAX = 64 << 20,
     SESSION_UNSENT_MAX = 256 * 1024,
     SESSION_UNSENT_MIN = 64 * 1024,
     SESSION_BULK_BYTES = 64 * 1024, /* more than this lately, or waiting: bulk */
-    SESSION_TWIN_BYTES = 8 * 1024,  /* an interactive session's bytes go over two lanes, if they are no more */
-    SESSION_EARLY_MAX = 8192,       /* slices waiting behind a gap */
+    SESSION_TWIN_BYTES = 8 * 1024, /* an interactive session's bytes go over two lanes, if they are no more */
+    SESSION_EARLY_MAX = 8192,      /* slices waiting behind a gap */
     MUX_ANSWERS_MAX = 65536,
     MUX_ACK_LATE_US = 20000,
     MUX_HOLD_NEW_US = 2000000, /* sessions that the peer has not confirmed wait no longer for a lane */
 };
 
 /* session.c */
-struct session *session_new(struct mux *m, const struct endpoint *client, const struct endpoint *server, uint8_t dscp,
-                            int class_index, bool near);
+struct session *session_new(struct mux *m, const struct endpoint *client, const struct endpoint *server,
+                            uint8_t dscp, int class_index, bool near);
 extern const struct leg_events session_leg_events;
 /* One setter for both halves: logs, asserts the table. */
 void session_set_out(struct session *s, enum session_half to);

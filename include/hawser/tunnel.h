@@ -1,7 +1,8 @@
 /* tunnel.h - one peer's lanes: dialled, greeted, watched, paced and fed (floor 4).
- * A tunnel lives on one loop, its home; every call is made there. It carries frames of sessions without knowing what a
- * session is: the flow floor hands it frames when a lane has room (fill) and takes what arrives (frame).
- * Slot 0 is the express lane, the others are bulk lanes; while only one kind is up it serves for both. */
+ * A tunnel lives on one loop, its home; every call is made there. It carries frames of sessions without
+ * knowing what a session is: the flow floor hands it frames when a lane has room (fill) and takes what
+ * arrives (frame). Slot 0 is the express lane, the others are bulk lanes; while only one kind is up it serves
+ * for both. */
 #ifndef HAWSER_TUNNEL_H
 #define HAWSER_TUNNEL_H
 
@@ -30,12 +31,15 @@ struct tunnel_world {
     uint64_t opening_credit_bytes;
     void *owner;
     /* Privileged socket options; may fail, the lane then runs with what it has. */
-    int (*lane_socket)(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes, const char *congestion);
+    int (*lane_socket)(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
+                       const char *congestion);
     void (*lane_route)(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd);
     /* A better estimate of the link to this peer, to be remembered. */
     void (*learned)(void *owner, const char *peer_name, uint64_t rate_bits_per_s, uint64_t rtt_us);
-    /* The peer's instance whose sessions we hold from now on (zero: none), for greetings that other threads send. */
-    void (*resume)(void *owner, const char *peer_name, const uint8_t instance[static GREETING_INSTANCE_BYTES]);
+    /* The peer's instance whose sessions we hold from now on (zero: none), for greetings that other threads
+     * send. */
+    void (*resume)(void *owner, const char *peer_name,
+                   const uint8_t instance[static GREETING_INSTANCE_BYTES]);
 };
 
 struct tunnel_events {
@@ -53,15 +57,18 @@ struct tunnel_events {
     bool (*busy)(void *owner);
 };
 
-/* peer is borrowed and must outlive the tunnel or its next tunnel_reconfigure. 0 or -errno. Starts to dial at once where the peer has an address. */
-int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world, const struct config_peer *peer,
-               uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us, const struct tunnel_events *events, void *owner);
+/* peer is borrowed and must outlive the tunnel or its next tunnel_reconfigure. 0 or -errno. Starts to dial at
+ * once where the peer has an address. */
+int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world,
+               const struct config_peer *peer, uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us,
+               const struct tunnel_events *events, void *owner);
 /* Closes the lanes; no event follows. */
 void tunnel_free(struct tunnel *t);
 /* Other values for the same peer (reload). */
 void tunnel_reconfigure(struct tunnel *t, const struct config_peer *peer);
 
-/* An accepted lane that is UP and detached becomes this tunnel's, or is closed and freed (the slot is taken by a better one, or the slot is out of range). */
+/* An accepted lane that is UP and detached becomes this tunnel's, or is closed and freed (the slot is taken
+ * by a better one, or the slot is out of range). */
 void tunnel_adopt(struct tunnel *t, struct lane *l);
 /* Our sessions with this peer were given up while it was away: the next greeting says so. */
 void tunnel_forget(struct tunnel *t);

@@ -122,7 +122,8 @@ char *endpoint_format(const struct endpoint *e, char out[static ENDPOINT_TEXT_MA
 {
     char host[ADDR_TEXT_MAX];
     addr_format(&e->addr, host);
-    snprintf(out, ENDPOINT_TEXT_MAX, e->addr.family == AF_INET6 ? "[%s]:%u" : "%s:%u", host, (unsigned)e->port);
+    snprintf(out, ENDPOINT_TEXT_MAX, e->addr.family == AF_INET6 ? "[%s]:%u" : "%s:%u", host,
+             (unsigned)e->port);
     return out;
 }
 

@@ -49,15 +49,16 @@ static size_t put_prefix(char *line, size_t room, enum log_level level)
     const char *tag = atomic_load(&process_tag);
     const char *gap = tag[0] != '\0' ? " " : "";
     if (getenv("JOURNAL_STREAM") != NULL)
-        return (size_t)snprintf(line, room, "<%d>%s%s", levels[level].syslog, tag, tag[0] != '\0' ? ": " : "");
+        return (size_t)snprintf(line, room, "<%d>%s%s", levels[level].syslog, tag,
+                                tag[0] != '\0' ? ": " : "");
     struct timespec now;
     struct tm tm;
     char when[32];
     clock_gettime(CLOCK_REALTIME, &now);
     gmtime_r(&now.tv_sec, &tm);
     strftime(when, sizeof(when), "%Y-%m-%dT%H:%M:%S", &tm);
-    return (size_t)snprintf(line, room, "%s.%03ldZ %-5s %s%s", when, now.tv_nsec / 1000000, levels[level].name, tag,
-                            tag[0] != '\0' ? ": " : gap);
+    return (size_t)snprintf(line, room, "%s.%03ldZ %-5s %s%s", when, now.tv_nsec / 1000000,
+                            levels[level].name, tag, tag[0] != '\0' ? ": " : gap);
 }
 
 void log_line(enum log_level level, const char *fmt, ...)

@@ -1,16 +1,16 @@
 #include "hawser/loop.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
-#include <stdlib.h>
 
 struct loop {
     struct event_base *base;
     struct mailbox box;
-    struct event box_event;  /* the eventfd */
-    struct event turn_event; /* activated by hand: mails from this thread and tasks */
-    struct mail *first, **last; /* mails posted by this thread */
+    struct event box_event;          /* the eventfd */
+    struct event turn_event;         /* activated by hand: mails from this thread and tasks */
+    struct mail *first, **last;      /* mails posted by this thread */
     struct task *tasks, **last_task; /* for the end of this turn */
     struct task *running_tasks;      /* being run now */
     bool turn_asked, running_tasks_now;

@@ -1,8 +1,8 @@
 #include "hawser/mailbox.h"
 
 #include <errno.h>
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -25,7 +25,8 @@ void mailbox_post(struct mailbox *b, struct mail *m)
     struct mail *was = atomic_load_explicit(&b->newest, memory_order_relaxed);
     do {
         m->next = was;
-    } while (!atomic_compare_exchange_weak_explicit(&b->newest, &was, m, memory_order_release, memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&b->newest, &was, m, memory_order_release,
+                                                    memory_order_relaxed));
     if (was == NULL) {
         uint64_t one = 1;
         ssize_t n = write(b->event_fd, &one, sizeof(one));

@@ -25,6 +25,6 @@ void bypass_note(struct bypass *b, enum bypass_reason reason, const char *subjec
     if (!atomic_compare_exchange_strong(&s->logged_us, &logged, now))
         return; /* another thread says it */
     const struct bypass_entry *e = &bypass_entries[reason];
-    log_warn("bypass %u %s: %s: %s (%llu so far); %s", e->number, e->name, subject, e->text, (unsigned long long)count,
-             e->advice);
+    log_warn("bypass %u %s: %s: %s (%llu so far); %s", e->number, e->name, subject, e->text,
+             (unsigned long long)count, e->advice);
 }

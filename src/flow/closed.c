@@ -5,8 +5,8 @@
 #include "hawser/err.h"
 #include "hawser/session.h"
 
-/* Ids come nearly in order and close nearly in order, so the ranges are few: at most one more than there are open
- * sessions among the closed ones. */
+/* Ids come nearly in order and close nearly in order, so the ranges are few: at most one more than there are
+ * open sessions among the closed ones. */
 
 /* The first range that ends at or after n - 1. */
 static size_t find(const struct closed_ids *c, uint64_t n)

@@ -10,11 +10,11 @@
 
 #include "hawser/clock.h"
 
-/* The socket is registered edge-triggered, once. Commands and socket events of one turn are acted on together by
- * `pump`, a task at the turn's end: one read, one writev, one `consumed`.
+/* The socket is registered edge-triggered, once. Commands and socket events of one turn are acted on together
+ * by `pump`, a task at the turn's end: one read, one writev, one `consumed`.
  *
- * Invariants: (1) read_bytes <= allowed_bytes; (2) after `closed` is posted the descriptor is closed and every
- * command but release is dropped; (3) a mail that cannot be had for lack of memory closes the leg by a
+ * Invariants: (1) read_bytes <= allowed_bytes; (2) after `closed` is posted the descriptor is closed and
+ * every command but release is dropped; (3) a mail that cannot be had for lack of memory closes the leg by a
  * mail that is part of it, so `closed` always arrives. */
 
 enum {
@@ -28,8 +28,17 @@ enum {
 };
 
 enum leg_word {
-    LEG_START, LEG_ALLOW, LEG_WRITE, LEG_FINISH, LEG_ABORT, LEG_RELEASE,
-    LEG_CONNECTED, LEG_DATA, LEG_EOF, LEG_CONSUMED, LEG_CLOSED,
+    LEG_START,
+    LEG_ALLOW,
+    LEG_WRITE,
+    LEG_FINISH,
+    LEG_ABORT,
+    LEG_RELEASE,
+    LEG_CONNECTED,
+    LEG_DATA,
+    LEG_EOF,
+    LEG_CONSUMED,
+    LEG_CLOSED,
 };
 
 struct leg_mail {
@@ -49,7 +58,8 @@ struct leg {
     struct event io, timeout;
     struct task pump;
     int fd;
-    bool connecting, as_self, reset_met, readable, writable, hangup, eof, finish_wanted, finished, closed, watched;
+    bool connecting, as_self, reset_met, readable, writable, hangup, eof, finish_wanted, finished, closed,
+        watched;
     uint64_t allowed_bytes, read_bytes;
     uint64_t consumed_bytes, consumed_told;
     struct slices out;
@@ -132,8 +142,8 @@ static void unwatch(struct leg *l)
     loop_cancel(l->host->loop, &l->pump);
 }
 
-/* From the start a close means RST: should this process die in the middle, the kernel must not tell the host of an
- * orderly end. Only an orderly end takes it away. */
+/* From the start a close means RST: should this process die in the middle, the kernel must not tell the host
+ * of an orderly end. Only an orderly end takes it away. */
 static void set_reset_on_close(int fd, bool on)
 {
     struct linger linger = {.l_onoff = on, .l_linger = 0};
@@ -259,8 +269,8 @@ static void watch(struct leg *l);
 /* A failed attempt to connect: in our own name now, if that was not tried and may help, else the end. */
 static void connect_failed(struct leg *l, int err)
 {
-    bool may_help = err == -ETIMEDOUT || err == -EADDRNOTAVAIL || err == -EHOSTUNREACH || err == -ENETUNREACH ||
-                    err == -EADDRINUSE || err == -EINVAL;
+    bool may_help = err == -ETIMEDOUT || err == -EADDRNOTAVAIL || err == -EHOSTUNREACH ||
+                    err == -ENETUNREACH || err == -EADDRINUSE || err == -EINVAL;
     if (l->origin.source != CONFIG_SOURCE_AUTO || l->as_self || !may_help) {
         close_now(l, err);
         return;
@@ -293,8 +303,8 @@ static void finish_connect(struct leg *l)
         connect_failed(l, -err);
         return;
     }
-    /* Refused says ECONNREFUSED: this one was accepted, and reset since. What was said before can still be read; asking took the
-     * error away, so the end of it must be told from an orderly one. */
+    /* Refused says ECONNREFUSED: this one was accepted, and reset since. What was said before can still be
+     * read; asking took the error away, so the end of it must be told from an orderly one. */
     l->reset_met = err == ECONNRESET;
     l->connecting = false;
     event_del(&l->timeout);
@@ -322,7 +332,8 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
 
 static void watch(struct leg *l)
 {
-    event_assign(&l->io, loop_base(l->host->loop), l->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_io, l);
+    event_assign(&l->io, loop_base(l->host->loop), l->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+                 on_io, l);
     event_assign(&l->timeout, loop_base(l->host->loop), -1, EV_TIMEOUT, on_timeout, l);
     event_add(&l->io, NULL);
     l->watched = true;
@@ -420,8 +431,8 @@ static void take_command(struct mail *mail)
 
 /* ---- the owner's side ---- */
 
-struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct leg_events *events, void *owner, int fd,
-                    const struct leg_origin *origin)
+struct leg *leg_new(struct leg_host *host, struct loop *owner_loop, const struct leg_events *events,
+                    void *owner, int fd, const struct leg_origin *origin)
 {
     struct leg *l = calloc(1, sizeof(*l));
     if (l == NULL) {

@@ -17,14 +17,13 @@ static void tunnel_up(void *owner)
     event_del(&m->hold);
     uint64_t total = tunnel_opening_credit(m->tunnel), used = 0;
     struct session *s;
-    TAILQ_FOREACH(s, &m->sessions, all)
-    {
+    TAILQ_FOREACH (s, &m->sessions, all) {
         if (!s->credited && !s->retired)
             used += s->opening_used;
     }
     m->opening_left = total > used ? total - used : 0;
-    TAILQ_FOREACH(s, &m->sessions, all)
-    transmit_schedule(s);
+    TAILQ_FOREACH (s, &m->sessions, all)
+        transmit_schedule(s);
     m->world->state(m->world->owner, m->peer->name, true);
 }
 
@@ -69,7 +68,8 @@ static void peer_restarted(void *owner)
 {
     struct mux *m = owner;
     if (m->totals.sessions > 0)
-        log_warn("peer %s started anew: %llu sessions are reset", m->peer->name, (unsigned long long)m->totals.sessions);
+        log_warn("peer %s started anew: %llu sessions are reset", m->peer->name,
+                 (unsigned long long)m->totals.sessions);
     each(m, drop_one, FRAME_RST_TUNNEL);
     closed_clear(&m->closed);
     m->answer_count = 0;
@@ -91,7 +91,8 @@ static const struct tunnel_events tunnel_events = {
     .busy = tunnel_busy,
 };
 
-/* A session that the peer never confirmed has moved nothing: its client does better to try again, directly. */
+/* A session that the peer never confirmed has moved nothing: its client does better to try again, directly.
+ */
 static void drop_unconfirmed(struct session *s, unsigned reason)
 {
     if (s->near && !s->confirmed)
@@ -196,8 +197,7 @@ void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
         return;
     }
     struct session *s;
-    TAILQ_FOREACH(s, &m->sessions, all)
-    {
+    TAILQ_FOREACH (s, &m->sessions, all) {
         transmit_forget(s);
         if (s->class_index >= 0)
             s->class_index = class_by_name(config, m->config->classes[s->class_index].name);
@@ -213,14 +213,15 @@ void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
     m->peer = &config->peers[peer];
     tunnel_reconfigure(m->tunnel, m->peer);
     config_unref(old);
-    TAILQ_FOREACH(s, &m->sessions, all)
-    transmit_schedule(s);
+    TAILQ_FOREACH (s, &m->sessions, all)
+        transmit_schedule(s);
 }
 
 /* ---- life ---- */
 
-int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *world, const struct tunnel_world *tunnel_world,
-            struct config *config, size_t peer, uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us)
+int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *world,
+            const struct tunnel_world *tunnel_world, struct config *config, size_t peer,
+            uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us)
 {
     struct mux *m = calloc(1, sizeof(*m));
     if (m == NULL)
@@ -245,7 +246,8 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     TAILQ_INIT(&m->twins);
     event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
     event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
-    int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s, learned_rtt_us, &tunnel_events, m);
+    int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s,
+                         learned_rtt_us, &tunnel_events, m);
     if (err < 0) {
         classes_free(m->classes, m->class_count);
         config_unref(m->config);
@@ -291,7 +293,8 @@ void mux_end(struct mux *m, void (*gone)(void *arg), void *arg)
 
 void mux_open(struct mux *m, const struct mux_intercepted *in)
 {
-    struct session *s = m->ending ? NULL : session_new(m, &in->client, &in->server, in->dscp, in->class_index, true);
+    struct session *s =
+        m->ending ? NULL : session_new(m, &in->client, &in->server, in->dscp, in->class_index, true);
     if (s != NULL)
         s->leg = leg_new(in->host, m->home->loop, &session_leg_events, s, in->fd, NULL);
     if (s == NULL) {
@@ -345,22 +348,23 @@ bool mux_report_class(const struct mux *m, size_t i, struct mux_class_report *ou
     if (i >= m->class_count)
         return false;
     bool own = i + 1 < m->class_count;
-    *out = (struct mux_class_report){.name = own ? m->config->classes[i].name : "default",
-                                     .action = actions[own ? m->config->classes[i].action : CONFIG_ACTION_ACCELERATE],
-                                     .weight = m->classes[i].weight,
-                                     .bytes = m->classes[i].bytes};
+    *out = (struct mux_class_report){
+        .name = own ? m->config->classes[i].name : "default",
+        .action = actions[own ? m->config->classes[i].action : CONFIG_ACTION_ACCELERATE],
+        .weight = m->classes[i].weight,
+        .bytes = m->classes[i].bytes};
     const struct session *s;
-    TAILQ_FOREACH(s, &m->sessions, all)
-    out->sessions += !s->retired && (s->class_index >= 0 ? (size_t)s->class_index == i : !own);
+    TAILQ_FOREACH (s, &m->sessions, all)
+        out->sessions += !s->retired && (s->class_index >= 0 ? (size_t)s->class_index == i : !own);
     return true;
 }
 
-void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct mux_session_report *r), void *arg)
+void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct mux_session_report *r),
+                      void *arg)
 {
     const struct session *s;
     uint64_t now = clock_now_us();
-    TAILQ_FOREACH(s, &m->sessions, all)
-    {
+    TAILQ_FOREACH (s, &m->sessions, all) {
         if (s->retired)
             continue;
         struct mux_session_report r = {
@@ -376,7 +380,9 @@ void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct
             .server = s->server,
             .class_name = s->class_index >= 0 ? m->config->classes[s->class_index].name : "default",
             .state = session_state_text(s),
-            .lane = s->last_slot < 0 ? "none" : s->last_slot == 0 ? "express" : "bulk",
+            .lane = s->last_slot < 0    ? "none"
+                    : s->last_slot == 0 ? "express"
+                                        : "bulk",
             .near = s->near,
         };
         visit(arg, &r);

@@ -38,7 +38,8 @@ static int take_open(struct mux *m, const struct frame *f)
     enum config_source source = CONFIG_SOURCE_CLIENT;
     enum frame_rst_reason reason =
         m->world->admit(m->world->owner, m->home, m->config, m->peer_index, f, &class_index, &source);
-    bool counted = reason == FRAME_RST_OTHER && m->world->session_starts(m->world->owner, m->far_sessions + 1);
+    bool counted =
+        reason == FRAME_RST_OTHER && m->world->session_starts(m->world->owner, m->far_sessions + 1);
     struct session *s = NULL;
     if (counted)
         s = session_new(m, &f->open.client, &f->open.server, f->open.dscp, class_index, false);
@@ -47,9 +48,13 @@ static int take_open(struct mux *m, const struct frame *f)
         s->limit = f->open.raw_limit < f->open.cost_limit ? f->open.raw_limit : f->open.cost_limit;
         m->totals.sessions++;
         m->far_sessions++;
-        struct leg_origin origin = {.client = s->client, .server = s->server, .source = source, .dscp = s->dscp,
+        struct leg_origin origin = {.client = s->client,
+                                    .server = s->server,
+                                    .source = source,
+                                    .dscp = s->dscp,
                                     .timeout_us = m->world->connect_timeout_us};
-        s->leg = leg_new(m->world->place(m->world->owner, m->home), m->home->loop, &session_leg_events, s, -1, &origin);
+        s->leg = leg_new(m->world->place(m->world->owner, m->home), m->home->loop, &session_leg_events, s, -1,
+                         &origin);
         if (s->leg != NULL && map_put(&m->by_id, s->id, s) == 0) {
             leg_start(s->leg, s->allowed);
             session_want(s, WANT_ACK | WANT_CREDIT);
@@ -75,7 +80,8 @@ static int take_open(struct mux *m, const struct frame *f)
 
 static void end_if_final(struct session *s)
 {
-    if (s->received != s->final || s->finish_sent || s->in == HALF_RESET || s->leg == NULL || s->reset_after_final)
+    if (s->received != s->final || s->finish_sent || s->in == HALF_RESET || s->leg == NULL ||
+        s->reset_after_final)
         return;
     s->finish_sent = true;
     leg_finish(s->leg);
@@ -224,7 +230,8 @@ static void consider_window(struct session *s)
         return;
     uint64_t now = clock_now_us(), rtt = tunnel_rtt_us(s->mux->tunnel);
     if (now - s->epoch_us < 2 * rtt + 10000)
-        session_grow_window(s, 2 * s->window); /* half a window in two round trips: it may hold the sender back */
+        session_grow_window(
+            s, 2 * s->window); /* half a window in two round trips: it may hold the sender back */
     s->epoch_us = now;
     s->epoch_consumed = s->consumed;
 }
@@ -313,8 +320,7 @@ static void take_credit(struct session *s, const struct frame *f)
         m->opening_left += s->opening_used;
         s->opening_used = 0;
         struct session *other;
-        TAILQ_FOREACH(other, &m->sessions, all)
-        {
+        TAILQ_FOREACH (other, &m->sessions, all) {
             if (!was_short)
                 break;
             if (!other->credited)
@@ -325,7 +331,8 @@ static void take_credit(struct session *s, const struct frame *f)
     tunnel_kick(m->tunnel);
 }
 
-/* A frame of a session that is not here: it is over, or never was. Only what the peer would wait for is answered. */
+/* A frame of a session that is not here: it is over, or never was. Only what the peer would wait for is
+ * answered. */
 static int take_unknown(struct mux *m, const struct frame *f)
 {
     bool waits = f->type == FRAME_FIN || (f->type == FRAME_RST && f->rst.answer == 0);

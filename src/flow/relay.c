@@ -71,7 +71,8 @@ static const struct leg_events relay_events = {
     .closed = on_closed,
 };
 
-int relay_start(struct leg_host *host, int fd, const struct leg_origin *origin, void (*ended)(void *arg), void *arg)
+int relay_start(struct leg_host *host, int fd, const struct leg_origin *origin, void (*ended)(void *arg),
+                void *arg)
 {
     struct relay *r = calloc(1, sizeof(*r));
     if (r == NULL) {

@@ -100,6 +100,6 @@ void replay_drop(struct replay *r)
 {
     uint64_t sent = r->next.offset;
     slices_clear(&r->slices);
-    *r = (struct replay){.acked = sent, .read = sent, .next = {.offset = sent}, .again = {.offset = sent},
-                         .again_end = sent};
+    *r = (struct replay){
+        .acked = sent, .read = sent, .next = {.offset = sent}, .again = {.offset = sent}, .again_end = sent};
 }

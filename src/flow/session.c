@@ -67,7 +67,8 @@ uint64_t session_memory_left(const struct mux *m)
 void session_grow_window(struct session *s, uint64_t wanted)
 {
     struct mux_memory *memory = s->mux->world->memory;
-    uint64_t share = budget_left(&memory->growth) / 16; /* so that no session takes all, and late ones find some */
+    uint64_t share =
+        budget_left(&memory->growth) / 16; /* so that no session takes all, and late ones find some */
     if (wanted > SESSION_WINDOW_MAX)
         wanted = SESSION_WINDOW_MAX;
     if (wanted <= s->window)
@@ -150,8 +151,8 @@ void session_want(struct session *s, uint32_t wants)
 
 /* ---- life ---- */
 
-struct session *session_new(struct mux *m, const struct endpoint *client, const struct endpoint *server, uint8_t dscp,
-                            int class_index, bool near)
+struct session *session_new(struct mux *m, const struct endpoint *client, const struct endpoint *server,
+                            uint8_t dscp, int class_index, bool near)
 {
     struct mux_memory *memory = m->world->memory;
     if (!budget_take(&memory->floor, 2 * memory->session_floor_bytes))
@@ -227,7 +228,8 @@ void session_check_over(struct session *s)
 {
     bool done = s->out == HALF_DONE && s->in == HALF_DONE && (s->wants & WANT_ACK) == 0;
     bool both = s->out >= HALF_DONE && s->in >= HALF_DONE;
-    bool reset = both && is_reset(s) && (s->id == 0 || (s->rst_heard && (s->wants & (WANT_RST | WANT_RST_ANSWER)) == 0));
+    bool reset = both && is_reset(s) &&
+                 (s->id == 0 || (s->rst_heard && (s->wants & (WANT_RST | WANT_RST_ANSWER)) == 0));
     if (!s->retired && (done || reset))
         retire(s);
     if (s->retired && s->leg == NULL)
@@ -254,7 +256,8 @@ void session_reset(struct session *s, enum frame_rst_reason reason)
         return;
     }
     if (reason == FRAME_RST_PROTOCOL)
-        log_warn("peer %s: session %llu broke the protocol and is reset", s->mux->peer->name, (unsigned long long)s->id);
+        log_warn("peer %s: session %llu broke the protocol and is reset", s->mux->peer->name,
+                 (unsigned long long)s->id);
     s->rst_reason = reason;
     reset_halves(s);
     if ((s->wants & WANT_OPEN) != 0 && s->id == 0)
@@ -271,9 +274,10 @@ void session_recognise(struct session *s, const uint8_t *bytes, size_t len)
         return;
     uint32_t proto = probe_protocol(bytes, len);
     if (proto == 0)
-        proto = CONFIG_PROTO_OTHER; /* too few bytes in the first segment: no protocol that we know begins so */
-    int class_index = m->world->classify(m->world->owner, m->home, m->config, m->peer_index, &s->client, &s->server, s->dscp,
-                                         proto);
+        proto =
+            CONFIG_PROTO_OTHER; /* too few bytes in the first segment: no protocol that we know begins so */
+    int class_index = m->world->classify(m->world->owner, m->home, m->config, m->peer_index, &s->client,
+                                         &s->server, s->dscp, proto);
     if (class_index == s->class_index)
         return;
     transmit_forget(s);
@@ -316,7 +320,8 @@ void session_take_rst(struct session *s, const struct frame *f)
     if (!answered)
         session_want(s, WANT_RST_ANSWER);
     if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
-        session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last ACK was lost */
+        session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
+                                          ACK was lost */
         session_check_over(s);
         return;
     }
@@ -424,8 +429,8 @@ enum frame_rst_reason session_reason_of_errno(int err, bool connected)
     }
 }
 
-/* Our host reset its connection. What it sent before goes to the peer first, as TCP would have it, where that takes no more
- * than the link's time. */
+/* Our host reset its connection. What it sent before goes to the peer first, as TCP would have it, where that
+ * takes no more than the link's time. */
 static bool send_then_reset(struct session *s)
 {
     bool bytes_left = replay_sent(&s->replay) < s->replay.read && s->limit >= s->replay.read;
@@ -442,7 +447,8 @@ static bool send_then_reset(struct session *s)
 
 void session_end_if_sent(struct session *s)
 {
-    if (s->out != HALF_ENDING || replay_sent(&s->replay) < s->replay.read || replay_again_left(&s->replay) > 0)
+    if (s->out != HALF_ENDING || replay_sent(&s->replay) < s->replay.read ||
+        replay_again_left(&s->replay) > 0)
         return;
     if (s->reset_after_sent)
         session_reset(s, FRAME_RST_BY_HOST);

@@ -8,10 +8,11 @@
 
 /* What goes next into a block: first what is owed (small frames), then DATA of the session whose turn it is.
  *
- * Classes share by weight: each has a virtual time, bytes sent over weight, and the smallest goes first; weight 0 only
- * when no other has anything. Inside a class the session that has sent least lately goes first (least attained service,
- * Nuyens and Wierman 2008). 'Lately' decays by half every LATELY_US: the heap's key is log2(bytes) + now / LATELY_US,
- * which orders waiting sessions the same at any later time, so keys need no upkeep while they wait. */
+ * Classes share by weight: each has a virtual time, bytes sent over weight, and the smallest goes first;
+ * weight 0 only when no other has anything. Inside a class the session that has sent least lately goes first
+ * (least attained service, Nuyens and Wierman 2008). 'Lately' decays by half every LATELY_US: the heap's key
+ * is log2(bytes) + now / LATELY_US, which orders waiting sessions the same at any later time, so keys need no
+ * upkeep while they wait. */
 
 enum { LATELY_US = 1000000, BLOCK_TAIL_BYTES = FRAME_DATA_HEADER_MAX + 16 };
 
@@ -124,8 +125,9 @@ static struct session *next_session(struct mux *m, enum tunnel_role role)
         struct heap_node *top = class_top(c, role);
         if (top == NULL)
             continue;
-        bool better = best == NULL || (best_class->weight == 0 && c->weight > 0) ||
-                      ((best_class->weight > 0) == (c->weight > 0) && c->virtual_time < best_class->virtual_time);
+        bool better =
+            best == NULL || (best_class->weight == 0 && c->weight > 0) ||
+            ((best_class->weight > 0) == (c->weight > 0) && c->virtual_time < best_class->virtual_time);
         if (better) {
             best = top;
             best_class = c;
@@ -187,7 +189,8 @@ static int put_open(struct session *s, unsigned slot, struct cursor_out *out)
     return err;
 }
 
-/* ---- twins: what an interactive session sends goes over two lanes, so that a lost packet of one costs no round trip ---- */
+/* ---- twins: what an interactive session sends goes over two lanes, so that a lost packet of one costs no
+ * round trip ---- */
 
 static void want_twin(struct session *s, unsigned slot, uint64_t offset, uint32_t len)
 {
@@ -197,7 +200,8 @@ static void want_twin(struct session *s, unsigned slot, uint64_t offset, uint32_
                        sent_lately(s, clock_now_us()) < SESSION_BULK_BYTES;
     if (!interactive || tunnel_lanes_up(m->tunnel) < 2)
         return;
-    s->twin_from = s->is_twin && s->twin_slot == (int)slot && s->twin_from > s->replay.acked ? s->twin_from : offset;
+    s->twin_from =
+        s->is_twin && s->twin_slot == (int)slot && s->twin_from > s->replay.acked ? s->twin_from : offset;
     s->twin_end = offset + len;
     s->twin_slot = (int)slot;
     if (!s->is_twin) {
@@ -207,8 +211,9 @@ static void want_twin(struct session *s, unsigned slot, uint64_t offset, uint32_
     tunnel_kick(m->tunnel);
 }
 
-/* Until the peer has confirmed the session, its OPEN goes first on each lane that carries anything of it: lanes overtake each
- * other, and frames of a session that the peer does not know are dropped or answered with a reset. */
+/* Until the peer has confirmed the session, its OPEN goes first on each lane that carries anything of it:
+ * lanes overtake each other, and frames of a session that the peer does not know are dropped or answered with
+ * a reset. */
 static bool needs_open(const struct session *s, unsigned slot)
 {
     return s->near && !s->confirmed && s->id != 0 && s->open_slot != (int)slot;

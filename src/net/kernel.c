@@ -58,8 +58,8 @@ static const struct sysctl_switch {
     bool for_bridges; /* only where an [intercept] interface is a bridge */
 } switches[KERNEL_SWITCHES] = {
     {"/proc/sys/net/ipv4/tcp_slow_start_after_idle", "idle lanes keep their window", false},
-    /* With it the prerouting hook runs on the bridge's port before the packet is the bridge's: tproxy's socket is lost on the way
-     * and the client gets no connection at all. */
+    /* With it the prerouting hook runs on the bridge's port before the packet is the bridge's: tproxy's
+     * socket is lost on the way and the client gets no connection at all. */
     {"/proc/sys/net/bridge/bridge-nf-call-iptables", "connections behind a bridge can be caught", true},
     {"/proc/sys/net/bridge/bridge-nf-call-ip6tables", "connections behind a bridge can be caught", true},
 };
@@ -94,7 +94,8 @@ static void switches_off(struct kernel *k)
             continue;
         int err = now < 0 ? now : switch_write(s->path, 0);
         if (err < 0) {
-            log_warn("cannot set %s to 0 (%s), so that %s; set it with sysctl(8)", s->path, err_text(err), s->why);
+            log_warn("cannot set %s to 0 (%s), so that %s; set it with sysctl(8)", s->path, err_text(err),
+                     s->why);
             continue;
         }
         k->switched[i] = true;

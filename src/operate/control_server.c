@@ -14,8 +14,8 @@ enum { CLIENTS_MAX = 64 };
 
 struct control_client {
     struct control_server *server; /* NULL: it ended while a report was under way */
-    struct bufferevent *stream; /* NULL: the client left while a report was under way */
-    bool waiting;               /* for a report or a reload */
+    struct bufferevent *stream;    /* NULL: the client left while a report was under way */
+    bool waiting;                  /* for a report or a reload */
     TAILQ_ENTRY(control_client) link;
 };
 
@@ -164,7 +164,8 @@ static void on_event(struct bufferevent *stream, short what, void *arg)
         return; /* a report takes the time it takes */
     }
     if (what & (BEV_EVENT_EOF | BEV_EVENT_ERROR | BEV_EVENT_TIMEOUT)) {
-        bool half_closed = (what & BEV_EVENT_EOF) && (c->waiting || evbuffer_get_length(bufferevent_get_output(stream)) > 0);
+        bool half_closed =
+            (what & BEV_EVENT_EOF) && (c->waiting || evbuffer_get_length(bufferevent_get_output(stream)) > 0);
         if (half_closed)
             return; /* a client may shut down its side after the request */
         client_leaves(c);

@@ -38,9 +38,10 @@ static json_t *lane_json(const struct tunnel_lane_report *r)
 {
     return json_pack("{s:i, s:s, s:s, s:o, s:f, s:I, s:f, s:f, s:I, s:I, s:I}", "id", (int)r->slot, "role",
                      tunnel_role_text(r->role), "state", r->state, "address", text_of(&r->remote), "rtt_ms",
-                     ms(r->rtt_us), "cwnd_bytes", (json_int_t)r->cwnd_bytes, "pacing_mbit", mbit(r->pacing_bytes_per_s),
-                     "delivery_mbit", mbit(r->delivery_bytes_per_s), "retransmits", (json_int_t)r->retransmits,
-                     "in_bytes", (json_int_t)r->in_bytes, "out_bytes", (json_int_t)r->out_bytes);
+                     ms(r->rtt_us), "cwnd_bytes", (json_int_t)r->cwnd_bytes, "pacing_mbit",
+                     mbit(r->pacing_bytes_per_s), "delivery_mbit", mbit(r->delivery_bytes_per_s),
+                     "retransmits", (json_int_t)r->retransmits, "in_bytes", (json_int_t)r->in_bytes,
+                     "out_bytes", (json_int_t)r->out_bytes);
 }
 
 static json_t *lanes_json(struct mux *m, bool with_peer)
@@ -69,12 +70,12 @@ static json_t *peer_json(struct mux *m)
     uint64_t bits = rate->target != 0 ? rate->target : rate->best != 0 ? rate->best : rate->learned;
     bool up = mux_is_up(m);
     json_t *reason = up ? json_null() : json_string(tunnel_reason(t));
-    return json_pack("{s:s, s:s, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m), "state",
-                     up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms", ms(tunnel_rtt_us(t)), "sessions",
-                     (json_int_t)totals.sessions, "opened", (json_int_t)totals.opened, "in_bytes",
-                     (json_int_t)totals.in_bytes, "out_bytes", (json_int_t)totals.out_bytes, "wire_in_bytes",
-                     (json_int_t)wire_in, "wire_out_bytes", (json_int_t)wire_out, "rate_mbit", (double)bits / 1e6,
-                     "reason", reason);
+    return json_pack("{s:s, s:s, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m),
+                     "state", up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms",
+                     ms(tunnel_rtt_us(t)), "sessions", (json_int_t)totals.sessions, "opened",
+                     (json_int_t)totals.opened, "in_bytes", (json_int_t)totals.in_bytes, "out_bytes",
+                     (json_int_t)totals.out_bytes, "wire_in_bytes", (json_int_t)wire_in, "wire_out_bytes",
+                     (json_int_t)wire_out, "rate_mbit", (double)bits / 1e6, "reason", reason);
 }
 
 struct session_visit {
@@ -85,13 +86,14 @@ struct session_visit {
 static void visit_session(void *arg, const struct mux_session_report *r)
 {
     struct session_visit *v = arg;
-    json_t *s = json_pack("{s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "id", (json_int_t)r->id,
-                          "client", text_of(&r->client), "server", text_of(&r->server), "peer", v->peer, "class",
-                          r->class_name, "state", r->state, "half", r->near ? "near" : "far", "age_s",
-                          (double)r->age_us / 1e6, "in_bytes", (json_int_t)r->in_bytes, "out_bytes",
-                          (json_int_t)r->out_bytes, "wire_bytes", (json_int_t)r->wire_bytes, "unacked_bytes",
-                          (json_int_t)r->unacked_bytes, "queued_bytes", (json_int_t)r->queued_bytes, "early_bytes",
-                          (json_int_t)r->early_bytes, "lane", r->lane);
+    json_t *s =
+        json_pack("{s:I, s:o, s:o, s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "id",
+                  (json_int_t)r->id, "client", text_of(&r->client), "server", text_of(&r->server), "peer",
+                  v->peer, "class", r->class_name, "state", r->state, "half", r->near ? "near" : "far",
+                  "age_s", (double)r->age_us / 1e6, "in_bytes", (json_int_t)r->in_bytes, "out_bytes",
+                  (json_int_t)r->out_bytes, "wire_bytes", (json_int_t)r->wire_bytes, "unacked_bytes",
+                  (json_int_t)r->unacked_bytes, "queued_bytes", (json_int_t)r->queued_bytes, "early_bytes",
+                  (json_int_t)r->early_bytes, "lane", r->lane);
     json_array_append_new(v->list, s);
 }
 
@@ -108,8 +110,9 @@ static void add_mux(struct report *r, struct mux *m)
         struct mux_class_report c;
         for (size_t i = 0; mux_report_class(m, i, &c); i++) {
             json_array_append_new(r->list, json_pack("{s:s, s:s, s:s, s:i, s:I, s:I}", "name", c.name, "peer",
-                                                     mux_peer_name(m), "action", c.action, "weight", (int)c.weight,
-                                                     "sessions", (json_int_t)c.sessions, "bytes", (json_int_t)c.bytes));
+                                                     mux_peer_name(m), "action", c.action, "weight",
+                                                     (int)c.weight, "sessions", (json_int_t)c.sessions,
+                                                     "bytes", (json_int_t)c.bytes));
         }
     } else {
         json_array_append_new(r->list, peer_json(m));
@@ -123,8 +126,7 @@ static void visit_worker(struct worker *w, void *arg)
     struct report *r = arg;
     struct node_peer *p;
     pthread_mutex_lock(&w->node->peers_lock); /* the list; a mux is touched by its home only, which we are */
-    TAILQ_FOREACH(p, &w->node->peers, link)
-    {
+    TAILQ_FOREACH (p, &w->node->peers, link) {
         if (p->home == w && p->mux != NULL)
             add_mux(r, p->mux);
     }
@@ -145,17 +147,20 @@ static json_t *status_json(struct node *n)
         const struct worker *w = n->workers[i];
         if (w->joined)
             continue;
-        json_array_append_new(workers, json_pack("{s:i, s:I, s:f, s:b}", "id", (int)w->number, "sessions",
-                                                 (json_int_t)atomic_load(&w->host.live), "cpu_percent",
-                                                 (double)w->cpu_permille / 10, "permanent", (int)w->permanent));
+        json_array_append_new(workers,
+                              json_pack("{s:i, s:I, s:f, s:b}", "id", (int)w->number, "sessions",
+                                        (json_int_t)atomic_load(&w->host.live), "cpu_percent",
+                                        (double)w->cpu_permille / 10, "permanent", (int)w->permanent));
     }
     for (size_t i = 0; i < n->by_index_count; i++)
         up += n->by_index[i] != NULL && n->by_index[i]->up;
-    return json_pack("{s:s, s:s, s:f, s:o, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "version", HAWSER_VERSION, "node",
-                     n->name, "uptime_s", (double)(clock_now_us() - n->started_us) / 1e6, "workers", workers, "sessions",
-                     (json_int_t)atomic_load(&n->sessions), "sessions_max", (json_int_t)atomic_load(&n->sessions_max), "memory_bytes",
-                     (json_int_t)chunk_bytes_total(), "memory_cap_bytes", (json_int_t)n->landscape->config->memory_bytes,
-                     "accepting", (int)(n->accepting || !n->wants_intercept), "peers_up", (json_int_t)up, "peers_total",
+    return json_pack("{s:s, s:s, s:f, s:o, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "version", HAWSER_VERSION,
+                     "node", n->name, "uptime_s", (double)(clock_now_us() - n->started_us) / 1e6, "workers",
+                     workers, "sessions", (json_int_t)atomic_load(&n->sessions), "sessions_max",
+                     (json_int_t)atomic_load(&n->sessions_max), "memory_bytes",
+                     (json_int_t)chunk_bytes_total(), "memory_cap_bytes",
+                     (json_int_t)n->landscape->config->memory_bytes, "accepting",
+                     (int)(n->accepting || !n->wants_intercept), "peers_up", (json_int_t)up, "peers_total",
                      (json_int_t)n->by_index_count);
 }
 
@@ -168,9 +173,9 @@ static json_t *bypass_json(struct node *n)
         uint64_t count = atomic_load(&s->count), last = atomic_load(&s->last_us);
         const struct bypass_entry *e = &bypass_entries[i];
         json_t *ago = count > 0 ? json_real((double)(now - last) / 1e6) : json_null();
-        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:o, s:s, s:s}", "number", (int)e->number, "name", e->name,
-                                              "count", (json_int_t)count, "last_s_ago", ago, "text", e->text, "advice",
-                                              e->advice));
+        json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:o, s:s, s:s}", "number", (int)e->number,
+                                              "name", e->name, "count", (json_int_t)count, "last_s_ago", ago,
+                                              "text", e->text, "advice", e->advice));
     }
     return list;
 }
@@ -225,11 +230,12 @@ static void add_peer_metrics(struct lines *l, const json_t *peers)
                  strcmp(json_string_value(json_object_get(p, "state")), "up") == 0);
     }
     for (size_t k = 0; k < sizeof(peer_metrics) / sizeof(peer_metrics[0]); k++) {
-        add_line(l, "# HELP %s %s\n# TYPE %s %s\n", peer_metrics[k].metric, peer_metrics[k].help, peer_metrics[k].metric,
-                 peer_metrics[k].kind);
+        add_line(l, "# HELP %s %s\n# TYPE %s %s\n", peer_metrics[k].metric, peer_metrics[k].help,
+                 peer_metrics[k].metric, peer_metrics[k].kind);
         json_array_foreach(peers, i, p)
         {
-            add_line(l, "%s{peer=\"%s\"} %lld\n", peer_metrics[k].metric, json_string_value(json_object_get(p, "name")),
+            add_line(l, "%s{peer=\"%s\"} %lld\n", peer_metrics[k].metric,
+                     json_string_value(json_object_get(p, "name")),
                      (long long)json_integer_value(json_object_get(p, peer_metrics[k].field)));
         }
     }
@@ -240,11 +246,16 @@ static json_t *metrics_json(struct node *n, const json_t *peers)
     struct lines l = {0};
     add_line(&l, "# HELP hawser_sessions Live sessions\n# TYPE hawser_sessions gauge\nhawser_sessions %llu\n",
              (unsigned long long)atomic_load(&n->sessions));
-    add_line(&l, "# HELP hawser_memory_bytes Bytes held for sessions\n# TYPE hawser_memory_bytes gauge\nhawser_memory_bytes %llu\n",
+    add_line(&l,
+             "# HELP hawser_memory_bytes Bytes held for sessions\n# TYPE hawser_memory_bytes "
+             "gauge\nhawser_memory_bytes %llu\n",
              (unsigned long long)chunk_bytes_total());
-    add_line(&l, "# HELP hawser_accepting Whether new connections are caught\n# TYPE hawser_accepting gauge\nhawser_accepting %d\n",
+    add_line(&l,
+             "# HELP hawser_accepting Whether new connections are caught\n# TYPE hawser_accepting "
+             "gauge\nhawser_accepting %d\n",
              n->accepting);
-    add_line(&l, "# HELP hawser_bypass_total Connections that went direct or were refused\n# TYPE hawser_bypass_total counter\n");
+    add_line(&l, "# HELP hawser_bypass_total Connections that went direct or were refused\n# TYPE "
+                 "hawser_bypass_total counter\n");
     for (size_t i = 0; i < BYPASS_COUNT; i++)
         add_line(&l, "hawser_bypass_total{reason=\"%s\"} %llu\n", bypass_entries[i].name,
                  (unsigned long long)atomic_load(&n->bypass.reasons[i].count));

@@ -1,7 +1,8 @@
 #include "hawser/balance.h"
 
 enum {
-    HOME_SHARE_PERMILLE = 1000, /* at placement: what ends elsewhere first raises it, and it shall stay below 1150 */
+    HOME_SHARE_PERMILLE =
+        1000, /* at placement: what ends elsewhere first raises it, and it shall stay below 1150 */
     HOME_SLACK_SESSIONS = 2, /* with a handful of sessions a ratio says nothing */
     GROW_ABOVE_PERMILLE = 700,
     SHRINK_BELOW_PERMILLE = 400,

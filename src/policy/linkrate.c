@@ -4,12 +4,13 @@
 
 enum {
     WINDOW_MIN_US = 400000,
-    ROUND_TRIP_GUESS_US = 700000, /* a long satellite hop: too large a first window is harmless while it is paced */
+    ROUND_TRIP_GUESS_US =
+        700000, /* a long satellite hop: too large a first window is harmless while it is paced */
     INITIAL_SEGMENTS_MIN = 10,
     INITIAL_SEGMENTS_MAX = 30000,
     BDP_MIN_BYTES = 65536,
     BDP_UNKNOWN_BYTES = 4 << 20,
-    LOSS_HIGH_PERMILLE = 60,  /* retransmitted of acknowledged: more than a lossy link's own loss */
+    LOSS_HIGH_PERMILLE = 60, /* retransmitted of acknowledged: more than a lossy link's own loss */
     LOSS_LEAST_SEGMENTS = 64,
     PACING_PERMILLE = 970,
     RAISE_PERMILLE = 50,
@@ -18,7 +19,8 @@ enum {
     CAP_RAISE_PERCENT = 25,
 };
 
-void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, uint64_t learned_rtt_us, bool ipv6)
+void linkrate_init(struct linkrate *r, uint64_t configured, uint64_t learned, uint64_t learned_rtt_us,
+                   bool ipv6)
 {
     memset(r, 0, sizeof(*r));
     r->configured = r->target = configured;
@@ -75,7 +77,8 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
     uint64_t pace = payload_of(r, r->target) / 1000 * PACING_PERMILLE;
     if (full && lossy && delivered * 10 < pace * 9) {
         if (delivered < r->best)
-            r->best -= r->best / 10; /* one bad window may be chance; a link that became slower shows in several */
+            r->best -=
+                r->best / 10; /* one bad window may be chance; a link that became slower shows in several */
         uint64_t most = delivered > r->best ? delivered : r->best;
         uint64_t now = gross_of(r, most + most / 20);
         if (now < r->configured / 16)
@@ -84,8 +87,7 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
         r->raised_us = now_us;
         return true;
     }
-    if (!lossy && full && r->target < r->configured &&
-        now_us - r->raised_us >= 2 * length_us) {
+    if (!lossy && full && r->target < r->configured && now_us - r->raised_us >= 2 * length_us) {
         r->target += r->target / 1000 * RAISE_PERMILLE;
         if (r->target > r->configured)
             r->target = r->configured;

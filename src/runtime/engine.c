@@ -126,7 +126,8 @@ static void tell_unbuilt(const struct config *c)
 {
     for (size_t i = 0; i < c->class_count; i++) {
         if (c->classes[i].limit.bits_per_s != 0 || c->classes[i].limit.permille != 0)
-            log_warn("[class %s] limit: this version does not limit classes yet; weight works", c->classes[i].name);
+            log_warn("[class %s] limit: this version does not limit classes yet; weight works",
+                     c->classes[i].name);
     }
     if (c->http.addr.family != AF_UNSPEC)
         log_warn("[admin] http: this version has no dashboard yet; use hawserctl, and `hawserctl metrics`");
@@ -292,11 +293,12 @@ int engine_serve(struct node *n)
     } else {
         event_assign(&n->second, loop_base(n->loop), -1, EV_PERSIST, on_second, n);
         event_add(&n->second, &second);
-        event_assign(&n->keeper_event, loop_base(n->loop), keeper_link_fd(n->keeper), EV_READ | EV_PERSIST, on_keeper, n);
+        event_assign(&n->keeper_event, loop_base(n->loop), keeper_link_fd(n->keeper), EV_READ | EV_PERSIST,
+                     on_keeper, n);
         event_add(&n->keeper_event, NULL);
         keeper_tell_ready(n->keeper);
-        log_info("%s is ready: %zu peers, %zu workers, at most %llu sessions", n->name, n->by_index_count, n->workers_min,
-                 (unsigned long long)atomic_load(&n->sessions_max));
+        log_info("%s is ready: %zu peers, %zu workers, at most %llu sessions", n->name, n->by_index_count,
+                 n->workers_min, (unsigned long long)atomic_load(&n->sessions_max));
     }
     loop_run(n->loop);
     int code = n->exit_code;

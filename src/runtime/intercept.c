@@ -14,8 +14,9 @@
 #include "hawser/node.h"
 #include "hawser/relay.h"
 
-/* The TPROXY listener is bound to the loopback addresses (bound to all it would steal real traffic to its port). Its being
- * open is the health switch: when it is closed, nft's tproxy falls through and new connections go direct. */
+/* The TPROXY listener is bound to the loopback addresses (bound to all it would steal real traffic to its
+ * port). Its being open is the health switch: when it is closed, nft's tproxy falls through and new
+ * connections go direct. */
 
 enum {
     ACCEPT_TURN = 64,
@@ -103,7 +104,8 @@ struct caught {
 static void note(struct node *n, enum bypass_reason reason, const struct caught *c)
 {
     char subject[2 * ENDPOINT_TEXT_MAX + 8], from[ENDPOINT_TEXT_MAX], to[ENDPOINT_TEXT_MAX];
-    snprintf(subject, sizeof(subject), "%s -> %s", endpoint_format(&c->client, from), endpoint_format(&c->server, to));
+    snprintf(subject, sizeof(subject), "%s -> %s", endpoint_format(&c->client, from),
+             endpoint_format(&c->server, to));
     bypass_note(&n->bypass, reason, subject);
 }
 
@@ -118,8 +120,11 @@ static void go_direct(struct node *n, const struct caught *c, enum bypass_reason
     }
     atomic_fetch_add(&n->sessions, 1); /* counted, but not refused: a budget is why it goes direct */
     *o = (struct relay_order){.fd = c->fd};
-    o->origin = (struct leg_origin){.client = c->client, .server = c->server, .source = CONFIG_SOURCE_CLIENT,
-                                    .dscp = c->dscp, .timeout_us = n->mux_world.connect_timeout_us};
+    o->origin = (struct leg_origin){.client = c->client,
+                                    .server = c->server,
+                                    .source = CONFIG_SOURCE_CLIENT,
+                                    .dscp = c->dscp,
+                                    .timeout_us = n->mux_world.connect_timeout_us};
     struct worker *w = worker_pick(n, NULL);
     leg_host_reserve(&w->host, 1);
     if (worker_call(w, relay_on_worker, o) == 0)
@@ -140,8 +145,12 @@ static void become_session(struct node *n, const struct caught *c, struct node_p
     }
     struct worker *w = worker_pick(n, peer->home);
     *o = (struct open_order){.peer = peer};
-    o->in = (struct mux_intercepted){.fd = c->fd, .client = c->client, .server = c->server, .dscp = c->dscp,
-                                     .class_index = class_index, .host = &w->host};
+    o->in = (struct mux_intercepted){.fd = c->fd,
+                                     .client = c->client,
+                                     .server = c->server,
+                                     .dscp = c->dscp,
+                                     .class_index = class_index,
+                                     .host = &w->host};
     if (worker_call(peer->home, open_on_home, o) == 0)
         return;
     leg_host_release(&w->host, 1);
@@ -173,7 +182,10 @@ static void route_caught(struct node *n, const struct caught *c)
     }
     int index = rules_peer_for(l->rules, &c->server.addr);
     struct node_peer *peer = index >= 0 ? peers_by_index(n, (size_t)index) : NULL;
-    struct rules_flow flow = {.client = c->client, .server = c->server, .dscp = c->dscp, .peer = index,
+    struct rules_flow flow = {.client = c->client,
+                              .server = c->server,
+                              .dscp = c->dscp,
+                              .peer = index,
                               .iface = landscape_interface_of(l, &c->client.addr)};
     int class_index = rules_class_for(l->rules, &flow);
     enum config_action action =
@@ -288,7 +300,8 @@ static int bind_listener(const struct endpoint *at, bool transparent, int *out)
     socklen_t len = endpoint_to_sockaddr(at, &sa);
     int level = family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
     int name = family == AF_INET ? IP_TRANSPARENT : IPV6_TRANSPARENT;
-    if ((transparent && setsockopt(fd, level, name, &one, sizeof(one)) < 0) || bind(fd, (struct sockaddr *)&sa, len) < 0) {
+    if ((transparent && setsockopt(fd, level, name, &one, sizeof(one)) < 0) ||
+        bind(fd, (struct sockaddr *)&sa, len) < 0) {
         err = -errno;
         close(fd);
         return err;
@@ -323,8 +336,9 @@ static int start_accepting(struct node *n)
 {
     int err = open_intercept(n, 0);
     if (err < 0) {
-        log_error("cannot listen on 127.0.0.1:%u for caught connections: %s%s", (unsigned)n->landscape->config->port,
-                  err_text(err), err == -EADDRINUSE ? "; choose another `port` in [intercept]" : "");
+        log_error("cannot listen on 127.0.0.1:%u for caught connections: %s%s",
+                  (unsigned)n->landscape->config->port, err_text(err),
+                  err == -EADDRINUSE ? "; choose another `port` in [intercept]" : "");
         return err;
     }
     n->accepting = true;
@@ -334,8 +348,8 @@ static int start_accepting(struct node *n)
         return 0;
     }
     if (err < 0)
-        log_error("cannot listen on [::1]:%u for caught connections: %s", (unsigned)n->landscape->config->port,
-                  err_text(err));
+        log_error("cannot listen on [::1]:%u for caught connections: %s",
+                  (unsigned)n->landscape->config->port, err_text(err));
     return err;
 }
 
@@ -436,7 +450,8 @@ static enum bypass_reason tight_budget(struct node *n, unsigned percent, char *f
     }
     uint64_t used = chunk_bytes_total(), cap = n->landscape->config->memory_bytes;
     if (over(used, cap, percent) || over(budget_used(&n->memory.floor), n->memory.floor.cap, percent)) {
-        snprintf(figures, size, "%llu MB of %llu MB", (unsigned long long)used >> 20, (unsigned long long)cap >> 20);
+        snprintf(figures, size, "%llu MB of %llu MB", (unsigned long long)used >> 20,
+                 (unsigned long long)cap >> 20);
         return BYPASS_MEMORY;
     }
     return BYPASS_COUNT;
@@ -456,7 +471,8 @@ void intercept_tick(struct node *n)
     if (tight_budget(n, MARK_LOW_PERCENT, figures, sizeof(figures)) != BYPASS_COUNT)
         return;
     if (start_accepting(n) == 0)
-        log_info("connections are accelerated again: the budget (%s) has room", bypass_entries[n->closed_for].name);
+        log_info("connections are accelerated again: the budget (%s) has room",
+                 bypass_entries[n->closed_for].name);
 }
 
 /* ---- destinations that were refused ---- */

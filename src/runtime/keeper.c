@@ -1,9 +1,12 @@
 /* The keeper's loop. Invariants:
- *   1. Nothing is caught while no engine runs: keeper_verbs_reset tells the kernel so the moment an engine is seen dead.
- *   2. The keeper never waits for the engine: it only takes what is there, sends without blocking, and reaps what has ended.
- *   3. The machine (control socket, store folder, kernel) is set up for the configuration `started`; another one that differs
- *      in what needs a restart is applied together with the next engine, so the two never disagree.
- * All three sources of work (signals, notes, calls) are bounded per turn, so none keeps the others waiting. */
+ *   1. Nothing is caught while no engine runs: keeper_verbs_reset tells the kernel so the moment an engine is
+ * seen dead.
+ *   2. The keeper never waits for the engine: it only takes what is there, sends without blocking, and reaps
+ * what has ended.
+ *   3. The machine (control socket, store folder, kernel) is set up for the configuration `started`; another
+ * one that differs in what needs a restart is applied together with the next engine, so the two never
+ * disagree. All three sources of work (signals, notes, calls) are bounded per turn, so none keeps the others
+ * waiting. */
 #include "hawser/keeper.h"
 
 #include <errno.h>
@@ -44,20 +47,20 @@ struct keeper {
     const struct keeper_actions *actions;
     const struct keeper_times *times;
 
-    struct config *config;          /* the last good one */
-    struct config *started;         /* what the machine is set up for */
+    struct config *config;  /* the last good one */
+    struct config *started; /* what the machine is set up for */
     struct identity *identity;
     struct keeper_user user;
     struct keeper_control control;
-    struct keeper_verbs verbs;      /* holds the kernel */
+    struct keeper_verbs verbs; /* holds the kernel */
 
     int signal_fd;
     sigset_t mask_before;
-    pid_t engine;                   /* 0: none */
-    int note_fd, call_fd;           /* -1: none */
+    pid_t engine;         /* 0: none */
+    int note_fd, call_fd; /* -1: none */
     struct keeper_watch watch;
-    uint64_t restart_at_us;         /* while there is no engine */
-    uint64_t kill_at_us;            /* while stopping */
+    uint64_t restart_at_us; /* while there is no engine */
+    uint64_t kill_at_us;    /* while stopping */
     uint64_t watchdog_sent_us, retried_us;
     bool killed_hung, ready, ever_ready, stopping, done;
     int exit_code;
@@ -131,7 +134,8 @@ static void engine_become(const struct keeper *k, pid_t parent)
         log_error("%s", error);
         _exit(1);
     }
-    /* Only now: becoming another user clears it (prctl(2)). A keeper that died before has left us to another parent. */
+    /* Only now: becoming another user clears it (prctl(2)). A keeper that died before has left us to another
+     * parent. */
     if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0 || getppid() != parent)
         _exit(1);
     log_debug("user %s, %zu descriptors", k->user.name, files);
@@ -157,8 +161,8 @@ static _Noreturn void engine_child(const struct keeper *k, pid_t parent, int not
     sigprocmask(SIG_SETMASK, &none, NULL);
     keeper_privilege_close_others(keep, sizeof(keep) / sizeof(*keep));
     engine_become(k, parent);
-    /* Not exit(3): the keeper's buffers and exit handlers are not the engine's, and a leak checker cannot trace a process
-     * that is not dumpable. */
+    /* Not exit(3): the keeper's buffers and exit handlers are not the engine's, and a leak checker cannot
+     * trace a process that is not dumpable. */
     _exit(k->engine_main(&start));
 }
 
@@ -236,7 +240,8 @@ static void kill_engine(const struct keeper *k)
 static void engine_log_end(const struct keeper *k, int status)
 {
     if (k->killed_hung)
-        log_error("the engine did not answer for %" PRIu64 " s and was killed", k->times->silent_us / 1000000);
+        log_error("the engine did not answer for %" PRIu64 " s and was killed",
+                  k->times->silent_us / 1000000);
     else if (WIFSIGNALED(status))
         log_error("the engine was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
     else
@@ -290,11 +295,13 @@ static void reload_tell(const struct keeper *k, const char *text, size_t len_byt
         int err = keeper_event_send(k->note_fd, KEEPER_EVENT_RELOAD, k->verbs.generation, text, len_bytes);
         if (err < 0) {
             /* Left alone it would go on with the old one, and what it says about peers would mean others. */
-            log_error("the engine does not take the new configuration (%s) and is started anew with it", err_text(err));
+            log_error("the engine does not take the new configuration (%s) and is started anew with it",
+                      err_text(err));
             kill_engine(k);
         }
     }
-    log_info("configuration read again: %zu peers, %zu classes", k->config->peer_count, k->config->class_count);
+    log_info("configuration read again: %zu peers, %zu classes", k->config->peer_count,
+             k->config->class_count);
     if (config_restart_needed(k->started, k->config, keys, sizeof(keys)) > 0)
         log_warn("these keys have changed, but need a restart: %s", keys);
 }
@@ -339,7 +346,8 @@ static void stop(struct keeper *k)
         finish(k, 0);
         return;
     }
-    bool told = k->note_fd >= 0 && keeper_event_send(k->note_fd, KEEPER_EVENT_STOP, k->verbs.generation, NULL, 0) == 0;
+    bool told = k->note_fd >= 0 &&
+                keeper_event_send(k->note_fd, KEEPER_EVENT_STOP, k->verbs.generation, NULL, 0) == 0;
     k->kill_at_us = told ? clock_now_us() + k->times->stop_us : 0;
 }
 
@@ -396,8 +404,8 @@ static void reap(struct keeper *k)
     int status;
     if (k->engine == 0 || waitpid(k->engine, &status, WNOHANG) != k->engine)
         return;
-    /* What it said before it died counts, above all that it was ready. Its socket holds a bounded number of packets and gets no
-     * more. */
+    /* What it said before it died counts, above all that it was ready. Its socket holds a bounded number of
+     * packets and gets no more. */
     if (k->note_fd >= 0)
         take(k, &k->note_fd, false, UINT32_MAX);
     engine_died(k, status);
@@ -530,8 +538,8 @@ static int config_first(struct keeper *k)
     return 0;
 }
 
-int keeper_run_with(const char *config_path, keeper_engine_main *engine_main, const struct keeper_actions *actions,
-                    const struct keeper_times *times)
+int keeper_run_with(const char *config_path, keeper_engine_main *engine_main,
+                    const struct keeper_actions *actions, const struct keeper_times *times)
 {
     struct keeper k = {
         .config_path = config_path,

@@ -1,5 +1,5 @@
-/* The engine's side of the verbs. Notes are single packets sent without waiting, so any thread may send them without a lock;
- * a call holds the mutex from request to reply. */
+/* The engine's side of the verbs. Notes are single packets sent without waiting, so any thread may send them
+ * without a lock; a call holds the mutex from request to reply. */
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -14,17 +14,17 @@
 #include "hawser/keeper_verbs.h"
 #include "hawser/log.h"
 
-/* A reply takes microseconds, a reload up to some tens of milliseconds; a keeper that takes longer is stopped in a
- * debugger, and no worker waits for that. */
+/* A reply takes microseconds, a reload up to some tens of milliseconds; a keeper that takes longer is stopped
+ * in a debugger, and no worker waits for that. */
 enum { CALL_WAIT_S = 5 };
 
 struct keeper_link {
-    int note_fd;                    /* notes out, events in */
+    int note_fd; /* notes out, events in */
     int call_fd;
-    uint32_t generation;            /* of the configuration that the main thread has last been given */
+    uint32_t generation; /* of the configuration that the main thread has last been given */
     pthread_mutex_t calling;
-    uint32_t serial;                /* under calling */
-    bool peers_wait, ready_waits;   /* main thread: not sent yet, the socket was full */
+    uint32_t serial;              /* under calling */
+    bool peers_wait, ready_waits; /* main thread: not sent yet, the socket was full */
     struct keeper_message peers;
 };
 
@@ -81,7 +81,8 @@ static int text_from(int fd, uint64_t text_bytes, struct config **config)
     text[done] = '\0';
     int err = done == text_bytes ? config_parse(config, "configuration", text, text_bytes, error) : -EIO;
     if (err < 0)
-        log_error("the keeper's new configuration cannot be used here: %s", error[0] != '\0' ? error : err_text(err));
+        log_error("the keeper's new configuration cannot be used here: %s",
+                  error[0] != '\0' ? error : err_text(err));
     free(text);
     return err;
 }
@@ -114,7 +115,8 @@ enum keeper_event keeper_link_read(struct keeper_link *l, struct config **config
         return KEEPER_EVENT_GONE;
     int fd = -1;
     const struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len >= CMSG_LEN(sizeof(int)))
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len >= CMSG_LEN(sizeof(int)))
         memcpy(&fd, CMSG_DATA(c), sizeof(int));
     enum keeper_event event = KEEPER_EVENT_NONE;
     if (n == sizeof(m) && m.event == KEEPER_EVENT_STOP)
@@ -201,7 +203,8 @@ void keeper_lane_route(struct keeper_link *l, const struct addr *peer, uint32_t 
 
 /* ---- calls ---- */
 
-static int call_send(const struct keeper_link *l, const struct keeper_message *m, size_t payload_bytes, int fd)
+static int call_send(const struct keeper_link *l, const struct keeper_message *m, size_t payload_bytes,
+                     int fd)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
@@ -242,7 +245,8 @@ static int call_wait(const struct keeper_link *l, uint32_t serial, struct keeper
     }
 }
 
-static int call(struct keeper_link *l, struct keeper_message *m, size_t payload_bytes, int fd, struct keeper_reply *reply)
+static int call(struct keeper_link *l, struct keeper_message *m, size_t payload_bytes, int fd,
+                struct keeper_reply *reply)
 {
     pthread_mutex_lock(&l->calling);
     m->head.serial = ++l->serial;
@@ -266,7 +270,8 @@ int keeper_ask_reload(struct keeper_link *l, char error[static CONFIG_ERROR_MAX]
     return err < 0 ? err : reply.result;
 }
 
-int keeper_lane_socket(struct keeper_link *l, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes, const char *congestion)
+int keeper_lane_socket(struct keeper_link *l, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
+                       const char *congestion)
 {
     struct keeper_message m = {.head.verb = KEEPER_VERB_LANE_SOCKET};
     struct keeper_reply reply = {.serial = 0};

@@ -52,7 +52,8 @@ int notify_send(const char *assignments)
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    ssize_t n = sendto(fd, assignments, strlen(assignments), MSG_NOSIGNAL, (struct sockaddr *)&manager, manager_len);
+    ssize_t n =
+        sendto(fd, assignments, strlen(assignments), MSG_NOSIGNAL, (struct sockaddr *)&manager, manager_len);
     int err = n < 0 ? -errno : 0;
     close(fd);
     return err;

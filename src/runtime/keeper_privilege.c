@@ -16,10 +16,11 @@
 
 enum { FILES_MAX = 1 << 20, KEEP_MAX = 8 };
 
-/* What the keeper itself needs: the network, becoming the engine's user (and shedding capabilities on the way), killing
- * it, giving it folder and socket. */
-static const cap_value_t keeper_needs[] = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE, CAP_SETUID,
-                                           CAP_SETGID,    CAP_SETPCAP, CAP_KILL,             CAP_CHOWN};
+/* What the keeper itself needs: the network, becoming the engine's user (and shedding capabilities on the
+ * way), killing it, giving it folder and socket. */
+static const cap_value_t keeper_needs[] = {CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE,
+                                           CAP_SETUID,    CAP_SETGID,  CAP_SETPCAP,
+                                           CAP_KILL,      CAP_CHOWN};
 static const cap_value_t engine_keeps[] = {CAP_NET_RAW, CAP_NET_BIND_SERVICE};
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -32,7 +33,8 @@ static size_t append_missing(cap_t have, char *out, size_t room)
         if (have != NULL && cap_get_flag(have, keeper_needs[i], CAP_EFFECTIVE, &set) == 0 && set == CAP_SET)
             continue;
         char *name = cap_to_name(keeper_needs[i]);
-        int n = snprintf(out + used, room - used, "%s%s", missing++ > 0 ? ", " : "", name != NULL ? name : "?");
+        int n =
+            snprintf(out + used, room - used, "%s%s", missing++ > 0 ? ", " : "", name != NULL ? name : "?");
         cap_free(name);
         if (n > 0 && (size_t)n < room - used)
             used += (size_t)n;
@@ -48,10 +50,11 @@ int keeper_privilege_check(char error[static CONFIG_ERROR_MAX])
     cap_free(have);
     if (missing == 0)
         return 0;
-    snprintf(error, CONFIG_ERROR_MAX,
-             "hawserd needs root (or these capabilities, which it does not have: %s); start it with sudo or as a "
-             "service",
-             names);
+    snprintf(
+        error, CONFIG_ERROR_MAX,
+        "hawserd needs root (or these capabilities, which it does not have: %s); start it with sudo or as a "
+        "service",
+        names);
     return -EPERM;
 }
 
@@ -85,8 +88,8 @@ static int fail(char error[static CONFIG_ERROR_MAX], const char *what)
     return err;
 }
 
-/* With PR_SET_NO_NEW_PRIVS and no exec the bounding set means nothing to this process; it is emptied so that it also means
- * nothing if one of the two is ever lost. */
+/* With PR_SET_NO_NEW_PRIVS and no exec the bounding set means nothing to this process; it is emptied so that
+ * it also means nothing if one of the two is ever lost. */
 static int drop_bounding(void)
 {
     for (cap_value_t cap = 0; cap < cap_max_bits(); cap++) {
@@ -103,8 +106,9 @@ static int keep_only(const cap_value_t *caps, size_t count)
 {
     cap_t set = cap_init();
     int err = set == NULL ? -ENOMEM : 0;
-    if (err == 0 && (cap_set_flag(set, CAP_PERMITTED, (int)count, caps, CAP_SET) < 0 ||
-                     cap_set_flag(set, CAP_EFFECTIVE, (int)count, caps, CAP_SET) < 0 || cap_set_proc(set) < 0))
+    if (err == 0 &&
+        (cap_set_flag(set, CAP_PERMITTED, (int)count, caps, CAP_SET) < 0 ||
+         cap_set_flag(set, CAP_EFFECTIVE, (int)count, caps, CAP_SET) < 0 || cap_set_proc(set) < 0))
         err = -errno;
     cap_free(set);
     return err;

@@ -90,8 +90,8 @@ int keeper_user_find(const char *configured, struct keeper_user *out, char error
             snprintf(error, CONFIG_ERROR_MAX, "[node] user = %s: %s; make it with: %s %s", configured,
                      err == -ENOENT ? "there is no such user" : err_text(err), make, configured);
         else if (out->uid == 0) {
-            snprintf(error, CONFIG_ERROR_MAX, "[node] user = %s: the engine does not run as root; name another user",
-                     configured);
+            snprintf(error, CONFIG_ERROR_MAX,
+                     "[node] user = %s: the engine does not run as root; name another user", configured);
             err = -EINVAL;
         }
         return err;
@@ -101,10 +101,12 @@ int keeper_user_find(const char *configured, struct keeper_user *out, char error
         return 0;
     err = user_take("nobody", out);
     if (err < 0) {
-        snprintf(error, CONFIG_ERROR_MAX, "there is neither a user 'hawser' nor 'nobody'; make one with: %s hawser", make);
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "there is neither a user 'hawser' nor 'nobody'; make one with: %s hawser", make);
         return err;
     }
-    log_warn("there is no user 'hawser': the engine runs as 'nobody', together with whoever else does; make one with: %s "
+    log_warn("there is no user 'hawser': the engine runs as 'nobody', together with whoever else does; make "
+             "one with: %s "
              "hawser",
              make);
     return 0;
@@ -115,9 +117,10 @@ int keeper_interfaces_check(const struct config *c, char error[static CONFIG_ERR
     for (size_t i = 0; i < c->interface_count; i++) {
         if (if_nametoindex(c->interfaces[i]) != 0)
             continue;
-        snprintf(error, CONFIG_ERROR_MAX,
-                 "[intercept] interface = %s: there is no such interface here ('ip link' lists those there are)",
-                 c->interfaces[i]);
+        snprintf(
+            error, CONFIG_ERROR_MAX,
+            "[intercept] interface = %s: there is no such interface here ('ip link' lists those there are)",
+            c->interfaces[i]);
         return -ENODEV;
     }
     return 0;
@@ -125,8 +128,8 @@ int keeper_interfaces_check(const struct config *c, char error[static CONFIG_ERR
 
 /* ---- folders ---- */
 
-/* Make the folders above the last component, as root's and for everybody to pass through, whatever the umask: people who
- * may use the control socket must be able to get there. */
+/* Make the folders above the last component, as root's and for everybody to pass through, whatever the umask:
+ * people who may use the control socket must be able to get there. */
 static int make_above(const char *path)
 {
     char above[PATH_MAX];
@@ -174,7 +177,8 @@ static int store_give(int folder, const struct keeper_user *user)
     int empty = folder_is_empty(folder);
     if (empty <= 0)
         return empty < 0 ? empty : -ENOTEMPTY;
-    /* Ours, then its mode, then the user's: this way CAP_CHOWN is enough, also for a folder of a former user. */
+    /* Ours, then its mode, then the user's: this way CAP_CHOWN is enough, also for a folder of a former user.
+     */
     return fchown(folder, geteuid(), (gid_t)-1) < 0 || fchmod(folder, 0700) < 0 ||
                    fchown(folder, user->uid, user->gid) < 0
                ? -errno
@@ -193,7 +197,8 @@ int keeper_store_make(const char *path, const struct keeper_user *user, char err
         close(folder);
     if (err == -ENOTEMPTY)
         snprintf(error, CONFIG_ERROR_MAX,
-                 "[store] path = %s: the folder is not empty and belongs to somebody else; if it is an older store, give it "
+                 "[store] path = %s: the folder is not empty and belongs to somebody else; if it is an older "
+                 "store, give it "
                  "to the engine's user with: chown -R %s %s",
                  path, user->name, path);
     else if (err < 0)
@@ -203,8 +208,8 @@ int keeper_store_make(const char *path, const struct keeper_user *user, char err
 
 /* ---- the control socket ---- */
 
-/* 0 nobody is there (any more): the path is free; -EADDRINUSE another hawserd answers; -EEXIST something that is not a
- * socket. */
+/* 0 nobody is there (any more): the path is free; -EADDRINUSE another hawserd answers; -EEXIST something that
+ * is not a socket. */
 static int control_probe(const struct sockaddr_un *at)
 {
     struct stat is;
@@ -225,7 +230,8 @@ static int control_probe(const struct sockaddr_un *at)
     return unlink(at->sun_path) < 0 && errno != ENOENT ? -errno : 0;
 }
 
-static int control_listen(struct keeper_control *control, const struct sockaddr_un *at, const struct keeper_user *user)
+static int control_listen(struct keeper_control *control, const struct sockaddr_un *at,
+                          const struct keeper_user *user)
 {
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
@@ -265,11 +271,15 @@ int keeper_control_open(struct keeper_control *out, const char *path, const stru
     if (err == 0)
         err = control_listen(out, &at, user);
     if (err == -EADDRINUSE)
-        snprintf(error, CONFIG_ERROR_MAX, "[admin] control = %s: another hawserd is running and answers there; stop it "
-                 "first, or give this one a socket of its own", path);
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "[admin] control = %s: another hawserd is running and answers there; stop it "
+                 "first, or give this one a socket of its own",
+                 path);
     else if (err == -EEXIST)
-        snprintf(error, CONFIG_ERROR_MAX, "[admin] control = %s: there is something that is not a socket; remove it or "
-                 "choose another path", path);
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "[admin] control = %s: there is something that is not a socket; remove it or "
+                 "choose another path",
+                 path);
     else if (err < 0)
         snprintf(error, CONFIG_ERROR_MAX, "[admin] control = %s: %s", path, err_text(err));
     return err;

@@ -1,6 +1,6 @@
-/* The keeper's side of the verbs. What comes in was written by a process that talks to the network: each field is checked
- * against the table, the limits and the configuration before anything is done with it, and a refused verb costs a log
- * line at most. */
+/* The keeper's side of the verbs. What comes in was written by a process that talks to the network: each
+ * field is checked against the table, the limits and the configuration before anything is done with it, and a
+ * refused verb costs a log line at most. */
 #include "hawser/keeper_verbs.h"
 
 #include <errno.h>
@@ -44,7 +44,8 @@ static void complain(struct keeper_verbs *v, const char *verb, const char *why)
         return;
     v->complaints++;
     log_warn("verb %s from the engine was not done: %s%s", verb, why,
-             v->complaints == COMPLAINTS_MAX ? " (no more of these lines until the engine is started anew)" : "");
+             v->complaints == COMPLAINTS_MAX ? " (no more of these lines until the engine is started anew)"
+                                             : "");
 }
 
 /* ---- which peers are up ---- */
@@ -124,7 +125,8 @@ static bool addr_is_valid(const struct addr *a)
 /* Only what a peer's networks hold is ever caught, so only that can need to go direct. */
 static const char *do_add_refused(struct keeper_verbs *v, const struct keeper_refused *r)
 {
-    if (!addr_is_valid(&r->server.addr) || r->server.port == 0 || r->timeout_s == 0 || r->timeout_s > KEEPER_REFUSED_MAX_S)
+    if (!addr_is_valid(&r->server.addr) || r->server.port == 0 || r->timeout_s == 0 ||
+        r->timeout_s > KEEPER_REFUSED_MAX_S)
         return "its address, port or timeout is out of range";
     bool caught = false;
     for (size_t i = 0; i < v->config->peer_count && !caught; i++) {
@@ -203,8 +205,8 @@ static const char *do_lane_socket(struct keeper_verbs *v, const struct keeper_so
 struct taken {
     struct keeper_message message;
     size_t len_bytes;
-    int fd;         /* that came along, or -1 */
-    bool cut;       /* more bytes or descriptors than any verb has */
+    int fd;   /* that came along, or -1 */
+    bool cut; /* more bytes or descriptors than any verb has */
 };
 
 /* 1, 0 at the end, or -errno. */
@@ -225,7 +227,8 @@ static int receive(int fd, struct taken *t)
         return -errno;
     /* The space holds one descriptor; the kernel has closed what did not fit. */
     const struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len >= CMSG_LEN(sizeof(int)))
+    if (c != NULL && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS &&
+        c->cmsg_len >= CMSG_LEN(sizeof(int)))
         memcpy(&t->fd, CMSG_DATA(c), sizeof(int));
     t->len_bytes = (size_t)n;
     t->cut = (h.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0;

@@ -12,8 +12,8 @@ static size_t add_local(struct landscape *l, const struct config *config)
     for (size_t i = 0; i < config->interface_count && count < NODE_LOCAL_MAX; i++) {
         int n = kernel_interface_networks(config->interfaces[i], l->local + count, NODE_LOCAL_MAX - count);
         if (n < 0)
-            log_warn("interface %s: %s; its networks are not among those that peers may reach", config->interfaces[i],
-                     err_text(n));
+            log_warn("interface %s: %s; its networks are not among those that peers may reach",
+                     config->interfaces[i], err_text(n));
         for (int k = 0; k < n && count < NODE_LOCAL_MAX; k++)
             l->local_interface[count++] = (uint8_t)i;
     }

@@ -8,12 +8,14 @@
 
 /* ---- what tunnels ask for ---- */
 
-static int lend_lane_socket(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes, const char *congestion)
+static int lend_lane_socket(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
+                            const char *congestion)
 {
     struct node *n = owner;
     int err = keeper_lane_socket(n->keeper, fd, rcvbuf_bytes, sndbuf_bytes, congestion);
     if (err == -ENOENT)
-        log_warn("the kernel has no congestion control '%s': lanes use its own default; load the module (modprobe tcp_%s) or "
+        log_warn("the kernel has no congestion control '%s': lanes use its own default; load the module "
+                 "(modprobe tcp_%s) or "
                  "set `congestion`",
                  congestion, congestion);
     else if (err < 0)
@@ -63,15 +65,15 @@ static void lend_learned(void *owner, const char *peer_name, uint64_t rate_bits_
 static struct node_peer *find_by_name(struct node *n, const char *name)
 {
     struct node_peer *p;
-    TAILQ_FOREACH(p, &n->peers, link)
-    {
+    TAILQ_FOREACH (p, &n->peers, link) {
         if (strcmp(p->name, name) == 0)
             return p;
     }
     return NULL;
 }
 
-static void lend_resume(void *owner, const char *peer_name, const uint8_t instance[static GREETING_INSTANCE_BYTES])
+static void lend_resume(void *owner, const char *peer_name,
+                        const uint8_t instance[static GREETING_INSTANCE_BYTES])
 {
     struct node *n = owner;
     pthread_mutex_lock(&n->peers_lock);
@@ -95,16 +97,15 @@ static bool has_pin(const struct node_peer *p, const uint8_t *pin)
 static struct node_peer *find_by_pin(struct node *n, const uint8_t *pin)
 {
     struct node_peer *p;
-    TAILQ_FOREACH(p, &n->peers, link)
-    {
+    TAILQ_FOREACH (p, &n->peers, link) {
         if (has_pin(p, pin))
             return p;
     }
     return NULL;
 }
 
-static int greet_identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES],
-                          struct greeting *ours)
+static int greet_identify(void *owner, const struct endpoint *from,
+                          const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
 {
     struct node *n = owner;
     memcpy(ours->instance, n->tunnel_world.instance, sizeof(ours->instance));
@@ -167,8 +168,7 @@ int peers_landscape(struct node *n, struct landscape **out, struct config *confi
     static struct addr more[CONFIG_PEERS_MAX]; /* main thread only */
     size_t count = 0;
     struct node_peer *p;
-    TAILQ_FOREACH(p, &n->peers, link)
-    {
+    TAILQ_FOREACH (p, &n->peers, link) {
         if (p->configured && p->lane_from.family != AF_UNSPEC && count < CONFIG_PEERS_MAX)
             more[count++] = p->lane_from;
     }
@@ -210,7 +210,8 @@ static int class_named(const struct config *c, const char *name, size_t len)
 
 static void note_open(struct node *n, enum bypass_reason reason, const char *peer, const struct frame *open)
 {
-    char subject[2 * ENDPOINT_TEXT_MAX + CONFIG_NAME_MAX + 16], from[ENDPOINT_TEXT_MAX], to[ENDPOINT_TEXT_MAX];
+    char subject[2 * ENDPOINT_TEXT_MAX + CONFIG_NAME_MAX + 16], from[ENDPOINT_TEXT_MAX],
+        to[ENDPOINT_TEXT_MAX];
     snprintf(subject, sizeof(subject), "peer %s: %s -> %s", peer, endpoint_format(&open->open.client, from),
              endpoint_format(&open->open.server, to));
     bypass_note(&n->bypass, reason, subject);
@@ -227,13 +228,15 @@ static size_t index_of_name(const struct config *c, size_t guess, const char *na
     return SIZE_MAX;
 }
 
-static enum frame_rst_reason lend_admit(void *owner, struct leg_host *home, const struct config *config, size_t peer,
-                                        const struct frame *open, int *class_index, enum config_source *source)
+static enum frame_rst_reason lend_admit(void *owner, struct leg_host *home, const struct config *config,
+                                        size_t peer, const struct frame *open, int *class_index,
+                                        enum config_source *source)
 {
     struct node *n = owner;
     const struct landscape *l = ((struct worker *)(void *)home)->landscape;
     const char *name = config->peers[peer].name;
-    size_t index = index_of_name(l->config, peer, name); /* a reload may have reached this worker but not the mux */
+    size_t index =
+        index_of_name(l->config, peer, name); /* a reload may have reached this worker but not the mux */
     if (index == SIZE_MAX)
         return FRAME_RST_FORBIDDEN;
     *source = l->config->peers[index].source;
@@ -243,14 +246,17 @@ static enum frame_rst_reason lend_admit(void *owner, struct leg_host *home, cons
         [RULES_OPEN_DESTINATION] = BYPASS_OPEN_DESTINATION,
         [RULES_OPEN_SPECIAL] = BYPASS_OPEN_SPECIAL,
     };
-    enum rules_open verdict = rules_may_open(l->rules, index, from, &open->open.server.addr, l->local, l->local_count,
-                                             l->forbidden, l->forbidden_count);
+    enum rules_open verdict = rules_may_open(l->rules, index, from, &open->open.server.addr, l->local,
+                                             l->local_count, l->forbidden, l->forbidden_count);
     if (verdict != RULES_OPEN_OK) {
         note_open(n, reasons[verdict], name, open);
         return FRAME_RST_FORBIDDEN;
     }
-    struct rules_flow flow = {.client = open->open.client, .server = open->open.server, .dscp = open->open.dscp,
-                              .iface = NULL, .peer = (int)index};
+    struct rules_flow flow = {.client = open->open.client,
+                              .server = open->open.server,
+                              .dscp = open->open.dscp,
+                              .iface = NULL,
+                              .peer = (int)index};
     int by_rule = rules_class_for(l->rules, &flow);
     if (by_rule >= 0 && l->config->classes[by_rule].action == CONFIG_ACTION_DENY) {
         note_open(n, BYPASS_DENY, name, open);
@@ -264,12 +270,17 @@ static enum frame_rst_reason lend_admit(void *owner, struct leg_host *home, cons
 }
 
 static int lend_classify(void *owner, struct leg_host *home, const struct config *config, size_t peer,
-                         const struct endpoint *client, const struct endpoint *server, uint8_t dscp, uint32_t proto)
+                         const struct endpoint *client, const struct endpoint *server, uint8_t dscp,
+                         uint32_t proto)
 {
     const struct landscape *l = ((struct worker *)(void *)home)->landscape;
     size_t index = index_of_name(l->config, peer, config->peers[peer].name);
     (void)owner;
-    struct rules_flow flow = {.client = *client, .server = *server, .dscp = dscp, .iface = NULL, .proto = proto,
+    struct rules_flow flow = {.client = *client,
+                              .server = *server,
+                              .dscp = dscp,
+                              .iface = NULL,
+                              .proto = proto,
                               .peer = index == SIZE_MAX ? RULES_NONE : (int)index};
     int found = rules_class_for(l->rules, &flow);
     const char *name = found >= 0 ? l->config->classes[found].name : "";
@@ -358,7 +369,8 @@ static bool lend_session_starts(void *owner, uint64_t for_peer)
     struct node *n = owner;
     uint64_t max = atomic_load(&n->sessions_max), all = atomic_load(&n->sessions);
     uint64_t others = all > for_peer ? all - for_peer : 0;
-    if (for_peer > 0 && atomic_load(&n->peer_count) > 1 && (others >= max || for_peer * 4 > (max - others) * 3))
+    if (for_peer > 0 && atomic_load(&n->peer_count) > 1 &&
+        (others >= max || for_peer * 4 > (max - others) * 3))
         return false;
     if (atomic_fetch_add(&n->sessions, 1) < atomic_load(&n->sessions_max))
         return true;
@@ -418,8 +430,8 @@ static void apply_on_home(struct worker *w, void *arg)
     if (a->peer->mux != NULL)
         mux_reconfigure(a->peer->mux, a->config, a->index);
     else
-        err = mux_new(&a->peer->mux, &w->host, &w->node->mux_world, &w->node->tunnel_world, a->config, a->index,
-                      a->learned.rate_bits_per_s, a->learned.rtt_us);
+        err = mux_new(&a->peer->mux, &w->host, &w->node->mux_world, &w->node->tunnel_world, a->config,
+                      a->index, a->learned.rate_bits_per_s, a->learned.rtt_us);
     if (err < 0) {
         a->peer->mux = NULL;
         log_error("peer %s: cannot start its tunnel: %s", a->peer->name, err_text(err));
@@ -457,8 +469,8 @@ static void set_greeting_facts(struct node *n, struct node_peer *p, const struct
 {
     struct linkrate rate;
     const struct link_memory *known = links_find(n, c->name);
-    linkrate_init(&rate, c->rate_bits_per_s, known != NULL ? known->rate_bits_per_s : 0, known != NULL ? known->rtt_us : 0,
-                  c->address.addr.family == AF_INET6);
+    linkrate_init(&rate, c->rate_bits_per_s, known != NULL ? known->rate_bits_per_s : 0,
+                  known != NULL ? known->rtt_us : 0, c->address.addr.family == AF_INET6);
     pthread_mutex_lock(&n->peers_lock);
     memcpy(p->pins, c->pins, sizeof(p->pins));
     p->pin_count = c->pin_count;
@@ -525,8 +537,7 @@ int peers_apply(struct node *n)
     n->by_index_count = config->peer_count;
     atomic_store(&n->peer_count, config->peer_count);
     struct node_peer *p;
-    TAILQ_FOREACH(p, &n->peers, link)
-    {
+    TAILQ_FOREACH (p, &n->peers, link) {
         if (p->configured && index_of_name(config, p->index, p->name) == SIZE_MAX)
             remove_peer(n, p);
     }
@@ -571,8 +582,7 @@ void peers_end(struct node *n, void (*done)(struct node *n))
     n->ended = done;
     n->ending_count = 1;
     struct node_peer *p;
-    TAILQ_FOREACH(p, &n->peers, link)
-    {
+    TAILQ_FOREACH (p, &n->peers, link) {
         if (worker_call(p->home, end_on_home, p) == 0)
             n->ending_count++;
     }

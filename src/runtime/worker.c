@@ -8,10 +8,11 @@
 #include "hawser/log.h"
 #include "hawser/node.h"
 
-/* A worker above MIN retires when the load is low: it is marked unusable, keeps its sessions until they end, and its
- * thread stops when none is left. worker_pick counts itself in (host.live) before it looks at `usable`, and the main
- * thread looks at host.live after it has cleared `usable`: one of the two sees the other, so no session is placed on a worker
- * that stops. The slot and the memory stay until the node ends; a later growth uses the slot again. */
+/* A worker above MIN retires when the load is low: it is marked unusable, keeps its sessions until they end,
+ * and its thread stops when none is left. worker_pick counts itself in (host.live) before it looks at
+ * `usable`, and the main thread looks at host.live after it has cleared `usable`: one of the two sees the
+ * other, so no session is placed on a worker that stops. The slot and the memory stay until the node ends; a
+ * later growth uses the slot again. */
 
 struct call {
     struct mail mail;
@@ -173,7 +174,8 @@ struct worker *worker_pick(struct node *n, struct worker *home)
             if (w == home)
                 home_index = i;
         }
-        struct worker *w = n->workers[balance_pick(loads, count, home_index)]; /* permanent ones are always usable */
+        struct worker *w =
+            n->workers[balance_pick(loads, count, home_index)]; /* permanent ones are always usable */
         leg_host_reserve(&w->host, 1);
         if (atomic_load(&w->usable))
             return w;

@@ -135,8 +135,8 @@ void greeter_take(struct greeter *g, int fd)
         leave(oldest, false);
     }
     guest->greeter = g;
-    int err = lane_new(&guest->lane, g->loop, g->world->accept_tls, true, false, fd, GREETER_TIMEOUT_US, &guest_events,
-                       guest);
+    int err = lane_new(&guest->lane, g->loop, g->world->accept_tls, true, false, fd, GREETER_TIMEOUT_US,
+                       &guest_events, guest);
     if (err < 0) {
         log_warn("cannot take a tunnel connection: %s", err_text(err));
         free(guest);

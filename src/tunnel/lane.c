@@ -13,10 +13,10 @@
 #include "hawser/identity.h"
 #include "hawser/log.h"
 
-/* The bytes' way out: frames are put into the thread's stage, lane_commit encrypts the stage as one record, OpenSSL
- * hands the record to out_bio_write, which appends it to the out buffer, and lane_flush writes that to the
- * socket. The way in: OpenSSL reads the socket through in_bio_read in large pieces (read-ahead), SSL_read puts
- * plaintext into the in chunk, and whole blocks are given up from there without a copy.
+/* The bytes' way out: frames are put into the thread's stage, lane_commit encrypts the stage as one record,
+ * OpenSSL hands the record to out_bio_write, which appends it to the out buffer, and lane_flush writes that
+ * to the socket. The way in: OpenSSL reads the socket through in_bio_read in large pieces (read-ahead),
+ * SSL_read puts plaintext into the in chunk, and whole blocks are given up from there without a copy.
  *
  * The socket is registered edge-triggered, once; `readable` and `writable` remember what the edges said. */
 
@@ -256,7 +256,8 @@ int lane_commit(struct lane *l, uint32_t payload_bytes)
     assert(payload_bytes <= LANE_BLOCK_MAX);
     block_header_put(stage, BLOCK_RAW, payload_bytes);
     if (++l->records % LANE_REKEY_RECORDS == 0)
-        SSL_key_update(l->ssl, SSL_KEY_UPDATE_NOT_REQUESTED); /* RFC 8446, 5.5: a key's limit is 2^24.5 records */
+        SSL_key_update(l->ssl,
+                       SSL_KEY_UPDATE_NOT_REQUESTED); /* RFC 8446, 5.5: a key's limit is 2^24.5 records */
     return write_record(l, stage, BLOCK_HEADER_BYTES + payload_bytes);
 }
 
@@ -483,7 +484,8 @@ static void on_timeout(evutil_socket_t fd, short what, void *arg)
 
 static void start_events(struct lane *l)
 {
-    event_assign(&l->io, loop_base(l->loop), l->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST, on_io, l);
+    event_assign(&l->io, loop_base(l->loop), l->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
+                 on_io, l);
     event_assign(&l->timeout, loop_base(l->loop), -1, EV_TIMEOUT, on_timeout, l);
     event_add(&l->io, NULL);
     l->attached = true;

@@ -13,9 +13,9 @@
 #include "hawser/clock.h"
 #include "hawser/log.h"
 
-/* Life of a slot: idle -> dialling (we have the peer's address) -> up -> lost -> redial with a longer wait. An accepted
- * lane enters a slot directly. Lanes that ended are freed by `reap`, in a later turn, since their own callbacks may be
- * on the stack.
+/* Life of a slot: idle -> dialling (we have the peer's address) -> up -> lost -> redial with a longer wait.
+ * An accepted lane enters a slot directly. Lanes that ended are freed by `reap`, in a later turn, since their
+ * own callbacks may be on the stack.
  */
 
 enum {
@@ -25,15 +25,16 @@ enum {
     LIVED_WELL_US = 5 * 1000000, /* a lane up for so long starts the next wait from the beginning */
     LANE_BUFFER_BYTES = 32 << 20,
     LANE_BUFFER_MAX_BYTES = 256 << 20,
-    BURST_IDLE_US = 200000,      /* after such a pause the first bytes go as small records: */
+    BURST_IDLE_US = 200000,       /* after such a pause the first bytes go as small records: */
     BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
-    BURST_RECORD_BYTES = 1350,   /* and a lane with a small window sends a large one in many round trips */
+    BURST_RECORD_BYTES = 1350,    /* and a lane with a small window sends a large one in many round trips */
     BATCH_MIN_BYTES = 16 * 1024,
     BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
 };
 
-/* Segment sizes to try after a greeting did not come through: an MTU black hole (RFC 2923). 0: the kernel's own. */
+/* Segment sizes to try after a greeting did not come through: an MTU black hole (RFC 2923). 0: the kernel's
+ * own. */
 static const int mss_ladder[] = {0, 1360, 1220, 1060, 536};
 enum { MSS_STEPS = sizeof(mss_ladder) / sizeof(mss_ladder[0]) };
 
@@ -95,7 +96,8 @@ static void put_ping(struct slot *s, struct cursor_out *out)
     }
 }
 
-/* One block from what is waiting, into a lane with room; its payload's length, 0 when nothing is, or a negative error. */
+/* One block from what is waiting, into a lane with room; its payload's length, 0 when nothing is, or a
+ * negative error. */
 static int send_block(struct slot *s, enum tunnel_role role)
 {
     struct tunnel *t = s->tunnel;
@@ -210,8 +212,8 @@ static void note_reason(struct tunnel *t, const char *what, int err)
     char where[ENDPOINT_TEXT_MAX];
     if (err == -ERR_PIN)
         snprintf(t->reason, sizeof(t->reason),
-                 "%s %s: its key is not the one in `pin`; compare with `hawserctl pin node.crt` run there", what,
-                 endpoint_format(&t->peer->address, where));
+                 "%s %s: its key is not the one in `pin`; compare with `hawserctl pin node.crt` run there",
+                 what, endpoint_format(&t->peer->address, where));
     else
         snprintf(t->reason, sizeof(t->reason), "%s %s: %s", what, endpoint_format(&t->peer->address, where),
                  err_text(err));
@@ -241,8 +243,8 @@ void tunnel_lose(struct slot *s, int err)
 
 /* ---- lanes that come up ---- */
 
-/* Whether the sessions that we hold are the peer's too. Only the first lane of a new connection decides: while lanes are
- * up both sides hold the same. */
+/* Whether the sessions that we hold are the peer's too. Only the first lane of a new connection decides:
+ * while lanes are up both sides hold the same. */
 static void meet_instance(struct tunnel *t, const struct greeting *g, bool first)
 {
     bool same = t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
@@ -310,8 +312,8 @@ static void enter(struct slot *s, struct lane *l, bool first)
     tunnel_kick(t);
 }
 
-/* Both have a lane in this slot: whether the newcomer takes it. The same dialler dials again only when it has lost
- * the old one; of two diallers the one with the lower key wins, which both ends find alike. */
+/* Both have a lane in this slot: whether the newcomer takes it. The same dialler dials again only when it has
+ * lost the old one; of two diallers the one with the lower key wins, which both ends find alike. */
 static bool newcomer_wins(const struct slot *s, const struct lane *l)
 {
     if (lane_is_dialled(s->lane) == lane_is_dialled(l))
@@ -356,8 +358,8 @@ static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
     return false;
 }
 
-/* The first lane leads: the others are dialled when its handshake is done. The peer knows us by then, and has set the route
- * that lets its side of them start at the link's rate. */
+/* The first lane leads: the others are dialled when its handshake is done. The peer knows us by then, and has
+ * set the route that lets its side of them start at the link's rate. */
 static bool leader_is_known(const struct tunnel *t)
 {
     const struct lane *leader = t->slots[0].dialled;
@@ -372,7 +374,8 @@ static void dial_followers(struct slot *leader)
     }
 }
 
-static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
+static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES],
+                         struct greeting *ours)
 {
     struct slot *s = owner;
     struct tunnel *t = s->tunnel;
@@ -408,7 +411,8 @@ static void dial_down(void *owner, struct lane *l, int err)
     s->dialled = NULL;
     if (err == -ETIMEDOUT && lane_counters(l)->in_bytes > 0 && s->mss_step + 1 < MSS_STEPS) {
         s->mss_step++;
-        log_warn("peer %s: the greeting does not come through, perhaps an MTU black hole; trying segments of %d bytes",
+        log_warn("peer %s: the greeting does not come through, perhaps an MTU black hole; trying segments of "
+                 "%d bytes",
                  t->peer->name, mss_ladder[s->mss_step]);
     }
     char was[sizeof(t->reason)];
@@ -461,8 +465,8 @@ static void start_dial(struct slot *s)
     set_route(t, &t->peer->address.addr);
     int err = open_dial_socket(s);
     if (err >= 0)
-        err = lane_new(&s->dialled, t->loop, t->world->dial_tls, false, true, err, HANDSHAKE_TIMEOUT_US, &dial_events,
-                       s);
+        err = lane_new(&s->dialled, t->loop, t->world->dial_tls, false, true, err, HANDSHAKE_TIMEOUT_US,
+                       &dial_events, s);
     if (err < 0) {
         s->dialled = NULL;
         note_reason(t, "cannot dial", err);
@@ -481,8 +485,8 @@ static void dial(struct slot *s)
         start_dial(s);
 }
 
-/* The first lane after a time without any began before its route was set: it is dialled anew when the others are up and
- * nothing is under way, and takes over when it is there. */
+/* The first lane after a time without any began before its route was set: it is dialled anew when the others
+ * are up and nothing is under way, and takes over when it is there. */
 void tunnel_renew_leader(struct tunnel *t)
 {
     struct slot *leader = &t->slots[0];
@@ -515,7 +519,8 @@ static void lane_became_writable(void *owner, struct lane *l)
     feed(owner);
 }
 
-static int lane_took_block(void *owner, struct lane *l, struct chunk *chunk, const uint8_t *payload, uint32_t len)
+static int lane_took_block(void *owner, struct lane *l, struct chunk *chunk, const uint8_t *payload,
+                           uint32_t len)
 {
     struct slot *s = owner;
     struct tunnel *t = s->tunnel;
@@ -549,8 +554,9 @@ static const struct lane_events up_events = {
 
 /* ---- life ---- */
 
-int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world, const struct config_peer *peer,
-               uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us, const struct tunnel_events *events, void *owner)
+int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world *world,
+               const struct config_peer *peer, uint64_t learned_rate_bits_per_s, uint64_t learned_rtt_us,
+               const struct tunnel_events *events, void *owner)
 {
     struct tunnel *t = calloc(1, sizeof(*t));
     if (t == NULL)
@@ -621,7 +627,8 @@ void tunnel_adopt(struct tunnel *t, struct lane *l)
 {
     unsigned slot = lane_greeting(l)->slot;
     if (slot >= CONFIG_LANES_MAX) {
-        log_warn("peer %s: a lane for slot %u refused: at most %d lanes", t->peer->name, slot, CONFIG_LANES_MAX);
+        log_warn("peer %s: a lane for slot %u refused: at most %d lanes", t->peer->name, slot,
+                 CONFIG_LANES_MAX);
         lane_free(l);
         return;
     }

@@ -1,5 +1,5 @@
-/* tunnel_internal.h - the two halves of a tunnel: tunnel.c keeps lanes, tunnel_watch.c looks after them (floor 4).
- * Nobody else includes this. */
+/* tunnel_internal.h - the two halves of a tunnel: tunnel.c keeps lanes, tunnel_watch.c looks after them
+ * (floor 4). Nobody else includes this. */
 #ifndef HAWSER_TUNNEL_INTERNAL_H
 #define HAWSER_TUNNEL_INTERNAL_H
 
@@ -39,7 +39,7 @@ struct tunnel {
     struct task kick, reap;
     struct event tick;
     bool tick_active;
-    uint64_t tick_us; /* when it ran last */
+    uint64_t tick_us;             /* when it ran last */
     uint64_t express_bytes_per_s; /* smoothed */
     struct lane *dead[2 * CONFIG_LANES_MAX];
     unsigned dead_count, up_count;
@@ -50,7 +50,7 @@ struct tunnel {
     uint64_t retired_in_bytes, retired_out_bytes;
     uint8_t peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;
-    bool heard;         /* a session's frame came from the peer: it may hold sessions of ours */
+    bool heard; /* a session's frame came from the peer: it may hold sessions of ours */
     uint64_t opening_credit;
     char reason[160];
 };

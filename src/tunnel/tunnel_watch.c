@@ -7,8 +7,8 @@
 #include "hawser/log.h"
 #include "tunnel_internal.h"
 
-/* The tick looks at the kernel's view of every lane (TCP_INFO): it paces, learns the rate, finds lanes that make no
- * progress while another does, and pings lanes that are silent. */
+/* The tick looks at the kernel's view of every lane (TCP_INFO): it paces, learns the rate, finds lanes that
+ * make no progress while another does, and pings lanes that are silent. */
 
 enum {
     TICK_BUSY_US = 500000,
@@ -38,7 +38,8 @@ void tunnel_set_notsent(struct tunnel *t, struct slot *s)
 void tunnel_set_pacing(struct slot *s, uint64_t bytes_per_s)
 {
     uint64_t was = s->pacing;
-    if (bytes_per_s == was || (was != UINT64_MAX && bytes_per_s < was + was / 50 && bytes_per_s + was / 50 > was))
+    if (bytes_per_s == was ||
+        (was != UINT64_MAX && bytes_per_s < was + was / 50 && bytes_per_s + was / 50 > was))
         return;
     s->pacing = bytes_per_s;
     setsockopt(lane_fd(s->lane), SOL_SOCKET, SO_MAX_PACING_RATE, &bytes_per_s, sizeof(bytes_per_s));
@@ -74,7 +75,8 @@ static bool look(struct slot *s, struct linkrate_sample *sample)
         sample->rtt_us = info.tcpi_min_rtt;
     if (info.tcpi_bytes_acked > 100000 && info.tcpi_snd_mss > sample->mss)
         sample->mss = info.tcpi_snd_mss;
-    if (!info.tcpi_delivery_rate_app_limited && acked_more && info.tcpi_delivery_rate > sample->delivery_bytes_per_s)
+    if (!info.tcpi_delivery_rate_app_limited && acked_more &&
+        info.tcpi_delivery_rate > sample->delivery_bytes_per_s)
         sample->delivery_bytes_per_s = info.tcpi_delivery_rate;
     s->acked = info.tcpi_bytes_acked;
     s->retransmitted = info.tcpi_bytes_retrans;
@@ -105,7 +107,8 @@ static void find_stalled(struct tunnel *t, uint64_t now)
 /* Ping a silent lane, give up a dead one. True when the lane is gone. */
 static bool check_silence(struct slot *s, uint64_t now, bool busy)
 {
-    /* Behind a gap an answer may take long to be read; what the peer's kernel acknowledges is a sign of life too. */
+    /* Behind a gap an answer may take long to be read; what the peer's kernel acknowledges is a sign of life
+     * too. */
     uint64_t heard_us = lane_counters(s->lane)->last_in_us;
     if (s->alive_us > heard_us)
         heard_us = s->alive_us;
@@ -130,8 +133,10 @@ static bool check_silence(struct slot *s, uint64_t now, bool busy)
 static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_us)
 {
     uint64_t express = elapsed_us > 0 ? out_delta[0] * 1000000 / elapsed_us : 0;
-    /* smoothed over about a second: a new session's burst is over before the bulk lane could give way to it */
-    t->express_bytes_per_s = elapsed_us > TUNNEL_TICK_IDLE_US / 4 ? express : (t->express_bytes_per_s * 9 + express) / 10;
+    /* smoothed over about a second: a new session's burst is over before the bulk lane could give way to it
+     */
+    t->express_bytes_per_s =
+        elapsed_us > TUNNEL_TICK_IDLE_US / 4 ? express : (t->express_bytes_per_s * 9 + express) / 10;
     unsigned sending = 0;
     for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
         sending += t->slots[i].lane != NULL && out_delta[i] > 0;

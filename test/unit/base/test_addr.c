@@ -42,9 +42,11 @@ START_TEST(an_address_goes_both_ways)
 END_TEST
 
 static const char *const bad_addrs[] = {
-    "", " ", "1", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.-4", "1.2.3.4 ", " 1.2.3.4", "01.2.3.4", "0x1.2.3.4",
-    "1.2.3.4/8", "1.2.3.4:80", ":", ":::", "1::2::3", "12345::", "::1%lo", "[::1]", "g::", "::1.2.3", "localhost",
-    "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9", "1.2.3.4\n",
+    "",           " ",        "1",        "1.2.3",     "1.2.3.4.5",     "256.1.1.1",
+    "1.2.3.-4",   "1.2.3.4 ", " 1.2.3.4", "01.2.3.4",  "0x1.2.3.4",     "1.2.3.4/8",
+    "1.2.3.4:80", ":",        ":::",      "1::2::3",   "12345::",       "::1%lo",
+    "[::1]",      "g::",      "::1.2.3",  "localhost", "1:2:3:4:5:6:7", "1:2:3:4:5:6:7:8:9",
+    "1.2.3.4\n",
 };
 
 START_TEST(what_is_no_address_touches_nothing)
@@ -75,12 +77,14 @@ START_TEST(an_endpoint_goes_both_ways)
     char text[ENDPOINT_TEXT_MAX];
     ck_assert_int_eq(endpoint_parse(&e, endpoints[_i].text), 0);
     ck_assert_uint_eq(e.port, endpoints[_i].port);
-    ck_assert_str_eq(endpoint_format(&e, text), endpoints[_i].as != NULL ? endpoints[_i].as : endpoints[_i].text);
+    ck_assert_str_eq(endpoint_format(&e, text),
+                     endpoints[_i].as != NULL ? endpoints[_i].as : endpoints[_i].text);
     ck_assert_int_eq(endpoint_parse(&again, text), 0);
     ck_assert(endpoint_equal(&e, &again));
     struct sockaddr_storage sa;
     socklen_t len = endpoint_to_sockaddr(&e, &sa);
-    ck_assert_uint_eq(len, e.addr.family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
+    ck_assert_uint_eq(len,
+                      e.addr.family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6));
     memset(&again, 0, sizeof(again));
     ck_assert_int_eq(endpoint_from_sockaddr(&again, (struct sockaddr *)&sa), 0);
     ck_assert(endpoint_equal(&e, &again));
@@ -88,9 +92,29 @@ START_TEST(an_endpoint_goes_both_ways)
 END_TEST
 
 static const char *const bad_endpoints[] = {
-    "", ":", "1.2.3.4", "1.2.3.4:", ":80", "1.2.3.4:65536", "1.2.3.4:-1", "1.2.3.4:+1", "1.2.3.4: 1", "1.2.3.4:8 ",
-    "1.2.3.4:0x50", "1.2.3.4:100000", "fd00::1:80", "[fd00::1]", "[fd00::1]80", "[fd00::1:80", "fd00::1]:80", "[]:80",
-    "[:80", "[[::1]]:80", "host:80", "1.2.3.4:80:80", "[fd00::1]:http",
+    "",
+    ":",
+    "1.2.3.4",
+    "1.2.3.4:",
+    ":80",
+    "1.2.3.4:65536",
+    "1.2.3.4:-1",
+    "1.2.3.4:+1",
+    "1.2.3.4: 1",
+    "1.2.3.4:8 ",
+    "1.2.3.4:0x50",
+    "1.2.3.4:100000",
+    "fd00::1:80",
+    "[fd00::1]",
+    "[fd00::1]80",
+    "[fd00::1:80",
+    "fd00::1]:80",
+    "[]:80",
+    "[:80",
+    "[[::1]]:80",
+    "host:80",
+    "1.2.3.4:80:80",
+    "[fd00::1]:http",
     "[1111:2222:3333:4444:5555:6666:7777:88881111:2222:3333]:1",
 };
 
@@ -160,11 +184,24 @@ static const struct {
     const char *text;
     int err;
 } bad_prefixes[] = {
-    {"", -EINVAL},           {"/", -EINVAL},           {"/8", -EINVAL},         {"10.0.0.0/", -EINVAL},
-    {"10.0.0.0/33", -EINVAL}, {"fd00::/129", -EINVAL}, {"10.0.0.0/-1", -EINVAL}, {"10.0.0.0/8/8", -EINVAL},
-    {"10.0.0.0/8 ", -EINVAL}, {"10.0.0/8", -EINVAL},   {"lan0", -EINVAL},       {"10.0.0.0/255.0.0.0", -EINVAL},
-    {"10.2.0.1/24", -EDOM},  {"10.2.0.1/0", -EDOM},    {"10.2.0.1/31", -EDOM},  {"fd00::1/64", -EDOM},
-    {"::1/127", -EDOM},      {"::ffff:10.2.0.0/120", -EINVAL},
+    {"", -EINVAL},
+    {"/", -EINVAL},
+    {"/8", -EINVAL},
+    {"10.0.0.0/", -EINVAL},
+    {"10.0.0.0/33", -EINVAL},
+    {"fd00::/129", -EINVAL},
+    {"10.0.0.0/-1", -EINVAL},
+    {"10.0.0.0/8/8", -EINVAL},
+    {"10.0.0.0/8 ", -EINVAL},
+    {"10.0.0/8", -EINVAL},
+    {"lan0", -EINVAL},
+    {"10.0.0.0/255.0.0.0", -EINVAL},
+    {"10.2.0.1/24", -EDOM},
+    {"10.2.0.1/0", -EDOM},
+    {"10.2.0.1/31", -EDOM},
+    {"fd00::1/64", -EDOM},
+    {"::1/127", -EDOM},
+    {"::ffff:10.2.0.0/120", -EINVAL},
 };
 
 START_TEST(what_is_no_prefix_touches_nothing)
@@ -182,14 +219,36 @@ static const struct {
     const char *text;
     bool special;
 } specials[] = {
-    {"0.0.0.0", true},      {"0.1.2.3", true},      {"1.0.0.0", false},         {"127.0.0.1", true},
-    {"127.255.255.255", true}, {"126.255.255.255", false}, {"128.0.0.0", false}, {"169.254.0.1", true},
-    {"169.253.255.255", false}, {"169.255.0.0", false}, {"223.255.255.255", false}, {"224.0.0.1", true},
-    {"239.255.255.255", true}, {"240.0.0.1", true}, {"255.255.255.255", true}, {"10.0.0.1", false},
-    {"192.168.1.1", false}, {"::", true},           {"::1", true},              {"::2", false},
-    {"fe80::1", true},      {"febf::1", true},      {"fec0::1", false},         {"fe7f::1", false},
-    {"ff02::1", true},      {"feff::", false},      {"fd00::1", false},         {"2001:db8::1", false},
-    {"::ffff:127.0.0.1", true}, {"::ffff:10.0.0.1", false},
+    {"0.0.0.0", true},
+    {"0.1.2.3", true},
+    {"1.0.0.0", false},
+    {"127.0.0.1", true},
+    {"127.255.255.255", true},
+    {"126.255.255.255", false},
+    {"128.0.0.0", false},
+    {"169.254.0.1", true},
+    {"169.253.255.255", false},
+    {"169.255.0.0", false},
+    {"223.255.255.255", false},
+    {"224.0.0.1", true},
+    {"239.255.255.255", true},
+    {"240.0.0.1", true},
+    {"255.255.255.255", true},
+    {"10.0.0.1", false},
+    {"192.168.1.1", false},
+    {"::", true},
+    {"::1", true},
+    {"::2", false},
+    {"fe80::1", true},
+    {"febf::1", true},
+    {"fec0::1", false},
+    {"fe7f::1", false},
+    {"ff02::1", true},
+    {"feff::", false},
+    {"fd00::1", false},
+    {"2001:db8::1", false},
+    {"::ffff:127.0.0.1", true},
+    {"::ffff:10.0.0.1", false},
 };
 
 START_TEST(special_addresses_are_known)

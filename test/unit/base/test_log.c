@@ -64,7 +64,8 @@ START_TEST(a_name_from_outside_cannot_forge_a_line)
     ck_assert_uint_eq(lines(out), 1);
     ck_assert_int_eq(out[strlen(out) - 1], '\n');
     for (size_t i = 0; out[i + 1] != '\0'; i++)
-        ck_assert_msg((unsigned char)out[i] >= ' ' && out[i] != 0x7f, "byte 0x%02x is written", (unsigned char)out[i]);
+        ck_assert_msg((unsigned char)out[i] >= ' ' && out[i] != 0x7f, "byte 0x%02x is written",
+                      (unsigned char)out[i]);
 }
 END_TEST
 

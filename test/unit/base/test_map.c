@@ -39,8 +39,8 @@ static void check_all(const struct map *m)
     ck_assert(m->count > 0 || m->slots == NULL);
 }
 
-/* The number of keys present swings between none and all, so tables of every size fill and empty; a small table
- * whose chains run over its end is what `wrapped` counts. */
+/* The number of keys present swings between none and all, so tables of every size fill and empty; a small
+ * table whose chains run over its end is what `wrapped` counts. */
 static size_t wander(struct map *m)
 {
     size_t wrapped = 0;

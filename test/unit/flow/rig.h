@@ -1,6 +1,7 @@
-/* rig.h - two nodes in one process for the tests of this floor: each with a mux, a tunnel over real TLS on loopback, and legs;
- * the test's own thread is every host. Loops run on 1 to 4 threads: homes and legs share or have their own.
- * Nothing here waits for time: rig_until looks again until a condition holds, and fails only when it hangs. */
+/* rig.h - two nodes in one process for the tests of this floor: each with a mux, a tunnel over real TLS on
+ * loopback, and legs; the test's own thread is every host. Loops run on 1 to 4 threads: homes and legs share
+ * or have their own. Nothing here waits for time: rig_until looks again until a condition holds, and fails
+ * only when it hangs. */
 #ifndef RIG_H
 #define RIG_H
 
@@ -39,8 +40,9 @@ static __attribute__((unused)) void rig_make_keys(void)
     for (int i = 0; i < 2; i++) {
         char dir[] = "/tmp/hawser-rig-XXXXXX", path[64];
         struct identity *id = NULL;
-        if (mkdtemp(dir) == NULL || identity_generate(dir, "rig", error) < 0 || identity_load(&id, dir, error) < 0 ||
-            identity_tls_context(id, 1, &rig_keys[i].accept) < 0 || identity_tls_context(id, 0, &rig_keys[i].dial) < 0) {
+        if (mkdtemp(dir) == NULL || identity_generate(dir, "rig", error) < 0 ||
+            identity_load(&id, dir, error) < 0 || identity_tls_context(id, 1, &rig_keys[i].accept) < 0 ||
+            identity_tls_context(id, 0, &rig_keys[i].dial) < 0) {
             fprintf(stderr, "no identity: %s\n", error);
             exit(EXIT_FAILURE);
         }
@@ -126,12 +128,12 @@ static __attribute__((unused)) void rig_on(struct loop *loop, void (*work)(void 
 /* ---- nodes ---- */
 
 struct rig_options {
-    unsigned loops;           /* 1..4; 0: 1 */
-    bool dial[2];             /* who dials; neither: node 0 */
+    unsigned loops;                                         /* 1..4; 0: 1 */
+    bool dial[2];                                           /* who dials; neither: node 0 */
     uint64_t session_floor, growth, opening_credit, hold_s; /* 0: generous */
     unsigned lanes;
     uint32_t sessions_max;
-    const char *classes;      /* text of [class] sections */
+    const char *classes; /* text of [class] sections */
 };
 
 struct rig;
@@ -164,13 +166,15 @@ struct rig {
     struct rig_node nodes[2];
 };
 
-static __attribute__((unused)) int rig_lane_socket(void *owner, int fd, uint64_t rcvbuf, uint64_t sndbuf, const char *congestion)
+static __attribute__((unused)) int rig_lane_socket(void *owner, int fd, uint64_t rcvbuf, uint64_t sndbuf,
+                                                   const char *congestion)
 {
     (void)owner, (void)fd, (void)rcvbuf, (void)sndbuf, (void)congestion;
     return 0;
 }
 
-static __attribute__((unused)) void rig_lane_route(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd)
+static __attribute__((unused)) void rig_lane_route(void *owner, const struct addr *peer, uint32_t initcwnd,
+                                                   uint32_t initrwnd)
 {
     (void)owner, (void)peer, (void)initcwnd, (void)initrwnd;
 }
@@ -180,7 +184,8 @@ static __attribute__((unused)) void rig_learned(void *owner, const char *peer, u
     (void)owner, (void)peer, (void)rate, (void)rtt_us;
 }
 
-static __attribute__((unused)) void rig_resume(void *owner, const char *peer, const uint8_t instance[static GREETING_INSTANCE_BYTES])
+static __attribute__((unused)) void rig_resume(void *owner, const char *peer,
+                                               const uint8_t instance[static GREETING_INSTANCE_BYTES])
 {
     struct rig_node *n = owner;
     (void)peer;
@@ -189,8 +194,9 @@ static __attribute__((unused)) void rig_resume(void *owner, const char *peer, co
     pthread_mutex_unlock(&n->lock);
 }
 
-static __attribute__((unused)) int rig_identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES],
-                        struct greeting *ours)
+static __attribute__((unused)) int rig_identify(void *owner, const struct endpoint *from,
+                                                const uint8_t pin[static CONFIG_PIN_BYTES],
+                                                struct greeting *ours)
 {
     struct rig_node *n = owner;
     (void)from;
@@ -246,8 +252,9 @@ static __attribute__((unused)) struct leg_host *rig_place(void *owner, struct le
     return &n->host;
 }
 
-static enum frame_rst_reason rig_admit(void *owner, struct leg_host *home, const struct config *config, size_t peer,
-                                       const struct frame *open, int *class_index, enum config_source *source)
+static enum frame_rst_reason rig_admit(void *owner, struct leg_host *home, const struct config *config,
+                                       size_t peer, const struct frame *open, int *class_index,
+                                       enum config_source *source)
 {
     struct rig_node *n = owner;
     (void)home, (void)config, (void)peer, (void)open;
@@ -256,7 +263,8 @@ static enum frame_rst_reason rig_admit(void *owner, struct leg_host *home, const
     return (enum frame_rst_reason)atomic_load(&n->admit_reason);
 }
 
-static __attribute__((unused)) void rig_refused(void *owner, const struct endpoint *server, enum frame_rst_reason reason)
+static __attribute__((unused)) void rig_refused(void *owner, const struct endpoint *server,
+                                                enum frame_rst_reason reason)
 {
     struct rig_node *n = owner;
     (void)server;
@@ -301,17 +309,20 @@ static __attribute__((unused)) int rig_listen(uint16_t *port)
     return fd;
 }
 
-static __attribute__((unused)) struct config *rig_config(const struct rig *r, int number, const char *classes, unsigned lanes)
+static __attribute__((unused)) struct config *rig_config(const struct rig *r, int number, const char *classes,
+                                                         unsigned lanes)
 {
     char text[4096], address[64] = "", error[CONFIG_ERROR_MAX];
     const struct rig_options *o = &r->options;
     struct config *c = NULL;
     if (o->dial[number])
         snprintf(address, sizeof(address), "address = 127.0.0.1:%u\n", r->nodes[!number].port);
-    snprintf(text, sizeof(text),
-             "[node]\nname = n%d\nidentity = /nowhere\n[tunnel]\nlisten = 127.0.0.1:%u\n[peer other]\n%spin = %s\n"
-             "networks = 10.0.0.0/8\nlanes = %u\n%s",
-             number, r->nodes[number].port, address, rig_keys[!number].pin_text, lanes, classes != NULL ? classes : "");
+    snprintf(
+        text, sizeof(text),
+        "[node]\nname = n%d\nidentity = /nowhere\n[tunnel]\nlisten = 127.0.0.1:%u\n[peer other]\n%spin = %s\n"
+        "networks = 10.0.0.0/8\nlanes = %u\n%s",
+        number, r->nodes[number].port, address, rig_keys[!number].pin_text, lanes,
+        classes != NULL ? classes : "");
     int err = config_parse(&c, "rig", text, strlen(text), error);
     ck_assert_msg(err == 0, "%s", error);
     if (o->hold_s > 0)
@@ -369,8 +380,8 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
         .session_ended = rig_session_ended,
         .session_starts = rig_session_starts,
     };
-    n->greeter_world =
-        (struct greeter_world){.accept_tls = rig_keys[number].accept, .owner = n, .identify = rig_identify, .deliver = rig_deliver};
+    n->greeter_world = (struct greeter_world){
+        .accept_tls = rig_keys[number].accept, .owner = n, .identify = rig_identify, .deliver = rig_deliver};
     n->config = rig_config(r, number, o->classes, o->lanes > 0 ? o->lanes : 2);
 }
 
@@ -494,15 +505,19 @@ static __attribute__((unused)) void rig_open_it(void *arg)
 }
 
 /* A client at the node connects to server_port (at the other node); the client's end, non-blocking. */
-static __attribute__((unused)) int rig_connect_class(struct rig *r, int number, uint16_t server_port, int class_index)
+static __attribute__((unused)) int rig_connect_class(struct rig *r, int number, uint16_t server_port,
+                                                     int class_index)
 {
     struct rig_node *n = &r->nodes[number];
     int fds[2];
     rig_tcp_pair(fds);
     ck_assert(rig_session_starts(n, 0));
     struct rig_opening o = {.node = n,
-                            .in = {.fd = fds[1], .client = rig_loopback(1), .server = rig_loopback(server_port),
-                                   .class_index = class_index, .host = &n->host}};
+                            .in = {.fd = fds[1],
+                                   .client = rig_loopback(1),
+                                   .server = rig_loopback(server_port),
+                                   .class_index = class_index,
+                                   .host = &n->host}};
     leg_host_reserve(&n->host, 1);
     rig_on(n->home.loop, rig_open_it, &o);
     fcntl(fds[0], F_SETFL, O_NONBLOCK);
@@ -584,7 +599,8 @@ static __attribute__((unused)) void rig_host_receive(struct rig_host *h)
             ck_abort_msg("%llu bytes where %llu were sent", (unsigned long long)(h->got + (uint64_t)n),
                          (unsigned long long)h->expect);
         for (ssize_t i = 0; i < n; i++) {
-            if (bytes[i] != rig_byte(h->seed_in, h->got + (uint64_t)i)) /* a call of Check for each byte takes long */
+            if (bytes[i] !=
+                rig_byte(h->seed_in, h->got + (uint64_t)i)) /* a call of Check for each byte takes long */
                 ck_abort_msg("byte %llu is wrong", (unsigned long long)(h->got + (uint64_t)i));
         }
         h->got += (uint64_t)n;
@@ -593,7 +609,8 @@ static __attribute__((unused)) void rig_host_receive(struct rig_host *h)
 
 static __attribute__((unused)) bool rig_host_done(const struct rig_host *h)
 {
-    return h->err != 0 || (h->sent == h->send && h->got == h->expect && (h->keep_open || h->shut) && (h->ended || h->keep_open));
+    return h->err != 0 || (h->sent == h->send && h->got == h->expect && (h->keep_open || h->shut) &&
+                           (h->ended || h->keep_open));
 }
 
 /* One round over all hosts; true when all are done. */
@@ -634,19 +651,22 @@ static __attribute__((unused)) void rig_transfer(struct rig_host *hosts, size_t 
             since = clock_now_us();
         }
         for (size_t i = 0; i < count && clock_now_us() - since >= RIG_HANG_S * 1000000ull; i++)
-            fprintf(stderr, "host %zu: sent %llu of %llu, got %llu of %llu, ended %d\n", i, (unsigned long long)hosts[i].sent,
-                    (unsigned long long)hosts[i].send, (unsigned long long)hosts[i].got, (unsigned long long)hosts[i].expect,
-                    hosts[i].ended);
+            fprintf(stderr, "host %zu: sent %llu of %llu, got %llu of %llu, ended %d\n", i,
+                    (unsigned long long)hosts[i].sent, (unsigned long long)hosts[i].send,
+                    (unsigned long long)hosts[i].got, (unsigned long long)hosts[i].expect, hosts[i].ended);
         ck_assert_msg(clock_now_us() - since < RIG_HANG_S * 1000000ull, "the transfer hangs");
     }
 }
 
 /* Two hosts of one session; the client sends up, the server down. */
-static __attribute__((unused)) void rig_hosts(struct rig_host hosts[2], int client, int server, uint64_t up, uint64_t down)
+static __attribute__((unused)) void rig_hosts(struct rig_host hosts[2], int client, int server, uint64_t up,
+                                              uint64_t down)
 {
     uint32_t seed = (uint32_t)client * 7919u;
-    hosts[0] = (struct rig_host){.fd = client, .seed_out = seed, .seed_in = seed + 1, .send = up, .expect = down};
-    hosts[1] = (struct rig_host){.fd = server, .seed_out = seed + 1, .seed_in = seed, .send = down, .expect = up};
+    hosts[0] =
+        (struct rig_host){.fd = client, .seed_out = seed, .seed_in = seed + 1, .send = up, .expect = down};
+    hosts[1] =
+        (struct rig_host){.fd = server, .seed_out = seed + 1, .seed_in = seed, .send = down, .expect = up};
 }
 
 static __attribute__((unused)) void rig_reset(int fd)
@@ -692,7 +712,8 @@ static __attribute__((unused)) int rig_cut(struct rig *r, int which)
         struct sockaddr_in sa;
         socklen_t len = sizeof(sa);
         int fd = atoi(e->d_name);
-        if (e->d_name[0] == '.' || getpeername(fd, (struct sockaddr *)&sa, &len) < 0 || sa.sin_family != AF_INET)
+        if (e->d_name[0] == '.' || getpeername(fd, (struct sockaddr *)&sa, &len) < 0 ||
+            sa.sin_family != AF_INET)
             continue;
         if (ntohs(sa.sin_port) != r->nodes[0].port && ntohs(sa.sin_port) != r->nodes[1].port)
             continue;

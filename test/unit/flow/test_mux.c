@@ -166,7 +166,8 @@ START_TEST(a_reset_reaches_the_other_host)
 }
 END_TEST
 
-/* A host resets while bytes of it wait for credit: they are dropped, and the other half must not wait for them. */
+/* A host resets while bytes of it wait for credit: they are dropped, and the other half must not wait for
+ * them. */
 START_TEST(a_reset_with_bytes_that_were_never_sent)
 {
     int fds[2], who = _i;
@@ -341,7 +342,8 @@ END_TEST
 
 /* ---- memory ---- */
 
-/* Nobody reads: what the nodes hold stays under what was granted, and everything arrives once somebody reads. */
+/* Nobody reads: what the nodes hold stays under what was granted, and everything arrives once somebody reads.
+ */
 START_TEST(a_host_that_does_not_read_is_bounded)
 {
     enum { GROWTH = 8 << 20, COUNT = 8 };
@@ -380,7 +382,8 @@ END_TEST
 START_TEST(the_least_of_memory_still_moves_bytes)
 {
     static struct rig_host hosts[2 * MANY];
-    rig_start(&rig, (struct rig_options){.loops = 2, .session_floor = 8192, .growth = 1, .opening_credit = 20000});
+    rig_start(&rig,
+              (struct rig_options){.loops = 2, .session_floor = 8192, .growth = 1, .opening_credit = 20000});
     rig_wait_up(&rig);
     many_sessions(hosts, 200000);
     rig_transfer(hosts, 2 * MANY);

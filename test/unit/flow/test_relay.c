@@ -1,4 +1,5 @@
-/* test_relay.c - a caught connection that goes direct: bytes, ends and resets through two legs on one loop, and legs themselves. */
+/* test_relay.c - a caught connection that goes direct: bytes, ends and resets through two legs on one loop,
+ * and legs themselves. */
 #include "flow/rig.h"
 
 static struct rig_loop worker;
@@ -41,7 +42,9 @@ struct beginning {
 static void begin_it(void *arg)
 {
     struct beginning *b = arg;
-    struct leg_origin origin = {.client = rig_loopback(1), .server = rig_loopback(b->port), .source = CONFIG_SOURCE_SELF,
+    struct leg_origin origin = {.client = rig_loopback(1),
+                                .server = rig_loopback(b->port),
+                                .source = CONFIG_SOURCE_SELF,
                                 .timeout_us = 10000000};
     leg_host_reserve(&host, 2);
     ck_assert_int_eq(relay_start(&host, b->fd, &origin, on_ended, NULL), 0);
@@ -117,7 +120,8 @@ START_TEST(a_host_that_does_not_read_is_bounded)
     for (uint64_t still = 0, was = 1; still < 100; still = was == hosts[0].sent ? still + 1 : 0) {
         was = hosts[0].sent;
         rig_host_send(&hosts[0]);
-        ck_assert(chunk_bytes_total() < 5 * RELAY_WINDOW_BYTES); /* a read of a quarter keeps its whole chunk */
+        ck_assert(chunk_bytes_total() <
+                  5 * RELAY_WINDOW_BYTES); /* a read of a quarter keeps its whole chunk */
         poll(NULL, 0, 1);
     }
     ck_assert_uint_lt(hosts[0].sent, 50000000);

@@ -1,4 +1,5 @@
-/* test_replay.c - both cursors of a replay against a plain array, through reads, sends, acknowledgements and lost lanes. */
+/* test_replay.c - both cursors of a replay against a plain array, through reads, sends, acknowledgements and
+ * lost lanes. */
 #include "hawser/replay.h"
 
 #include <check.h>
@@ -53,7 +54,8 @@ static void run(unsigned seed)
             replay_ack(&r, r.acked + n);
         } else if (what == 9 && replay_sent(&r) > 0 && rand() % 4 == 0) {
             uint64_t sent = replay_sent(&r);
-            uint64_t from = sent > 6000 ? sent - (uint64_t)rand() % 6000 : 0, to = from + (uint64_t)rand() % 8000;
+            uint64_t from = sent > 6000 ? sent - (uint64_t)rand() % 6000 : 0,
+                     to = from + (uint64_t)rand() % 8000;
             bool was = replay_again_left(&r) > 0;
             uint64_t was_from = r.again.offset, was_to = r.again_end;
             replay_send_again(&r, from, to);

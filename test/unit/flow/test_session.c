@@ -1,4 +1,5 @@
-/* test_session.c - every cell of the halves' table, the ids of closed sessions against a model, reasons of errors. */
+/* test_session.c - every cell of the halves' table, the ids of closed sessions against a model, reasons of
+ * errors. */
 #include "hawser/session.h"
 
 #include <check.h>
@@ -17,8 +18,8 @@ START_TEST(a_half_goes_only_where_the_table_says)
     };
     for (int from = 0; from < HALF_COUNT; from++) {
         for (int to = 0; to < HALF_COUNT; to++)
-            ck_assert_msg(session_half_may((enum session_half)from, (enum session_half)to) == may[from][to], "%d to %d",
-                          from, to);
+            ck_assert_msg(session_half_may((enum session_half)from, (enum session_half)to) == may[from][to],
+                          "%d to %d", from, to);
     }
 }
 END_TEST
@@ -47,7 +48,7 @@ START_TEST(closed_ids_agree_with_a_model)
         for (int i = 0; i < 3 * IDS; i++) {
             uint64_t n = 1 + (uint64_t)rand() % (IDS - 2);
             if (seed % 2 == 0 && i < IDS - 2)
-                n = (uint64_t)(i ^ 7) % (IDS - 2) + 1; /* nearly in order, as sessions end */
+                n = (uint64_t)(i ^ 7) % (IDS - 2) + 1;   /* nearly in order, as sessions end */
             ck_assert_int_eq(closed_add(&c, n << 1), 0); /* some for a second time */
             closed[n] = true;
             if (i % 100 == 0)

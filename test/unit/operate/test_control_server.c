@@ -1,4 +1,5 @@
-/* test_control_server.c - what hawserctl meets: whole and broken requests, reports, clients that leave, an end in between. */
+/* test_control_server.c - what hawserctl meets: whole and broken requests, reports, clients that leave, an
+ * end in between. */
 #include "hawser/control_server.h"
 
 #include <check.h>
@@ -125,7 +126,8 @@ static json_t *ask(const char *request)
 static void expect_error(json_t *document, const char *part)
 {
     const char *text = json_string_value(json_object_get(document, "error"));
-    ck_assert_msg(text != NULL && strstr(text, part) != NULL, "'%s' has no '%s'", text != NULL ? text : "no error", part);
+    ck_assert_msg(text != NULL && strstr(text, part) != NULL, "'%s' has no '%s'",
+                  text != NULL ? text : "no error", part);
     json_decref(document);
 }
 
@@ -326,7 +328,9 @@ START_TEST(a_slow_report_is_answered)
     ck_assert_int_eq(worker_call(node->workers[0], hold, NULL), 0);
     int fd = client();
     say(fd, "peers\n", 6);
-    uint64_t until_us = clock_now_us() + (CONTROL_REQUEST_MS + 1000) * 1000ull; /* not a wait for something: the patience is what is tried */
+    uint64_t until_us =
+        clock_now_us() +
+        (CONTROL_REQUEST_MS + 1000) * 1000ull; /* not a wait for something: the patience is what is tried */
     while (clock_now_us() < until_us) {
         turns(1);
         poll(NULL, 0, 10);

@@ -1,4 +1,5 @@
-/* test_balance.c - the share of the busiest worker over many sessions, and how many workers there are, in virtual time. */
+/* test_balance.c - the share of the busiest worker over many sessions, and how many workers there are, in
+ * virtual time. */
 #include "hawser/balance.h"
 
 #include <check.h>
@@ -67,8 +68,8 @@ START_TEST(sessions_that_stay_are_shared)
 }
 END_TEST
 
-/* Mixed: one in three stays, the rest end at random while others open; and the load rises and falls. A random end is no fault of the
- * scheduler, so what it leaves above the bound is only judged once there are many. */
+/* Mixed: one in three stays, the rest end at random while others open; and the load rises and falls. A random
+ * end is no fault of the scheduler, so what it leaves above the bound is only judged once there are many. */
 START_TEST(mixed_sessions_are_shared)
 {
     begin(shapes[_i].workers, shapes[_i].homes);
@@ -81,7 +82,8 @@ START_TEST(mixed_sessions_are_shared)
         if (world.open_count >= 500 && busiest_permille(&world) > worst)
             worst = busiest_permille(&world);
     }
-    ck_assert_msg(worst <= 1150, "the busiest worker had %llu per mille of the mean", (unsigned long long)worst);
+    ck_assert_msg(worst <= 1150, "the busiest worker had %llu per mille of the mean",
+                  (unsigned long long)worst);
 }
 END_TEST
 
@@ -117,7 +119,8 @@ START_TEST(an_unusable_worker_is_never_picked)
 END_TEST
 
 /* Feed the same busy share for `seconds`; returns the workers then. */
-static size_t run_for(struct balance_size *s, size_t active, size_t min, size_t max, uint32_t share_permille, int seconds)
+static size_t run_for(struct balance_size *s, size_t active, size_t min, size_t max, uint32_t share_permille,
+                      int seconds)
 {
     for (int i = 0; i < seconds; i++) {
         size_t wanted = balance_resize(s, active, min, max, (uint32_t)(share_permille * active));

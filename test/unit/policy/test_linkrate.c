@@ -1,4 +1,5 @@
-/* test_linkrate.c - what is believed of a link, in virtual time: a link that delivers at most its truth is looked at each 100 ms. */
+/* test_linkrate.c - what is believed of a link, in virtual time: a link that delivers at most its truth is
+ * looked at each 100 ms. */
 #include "hawser/linkrate.h"
 
 #include <check.h>
@@ -13,13 +14,18 @@ static bool look(struct linkrate *r, uint64_t payload, unsigned lost_permille, b
 {
     uint64_t bytes = payload / 8 * LOOK_US / 1000000;
     now_us += LOOK_US;
-    struct linkrate_sample s = {.now_us = now_us, .acked_bytes = bytes, .retransmitted_bytes = bytes * lost_permille / 1000,
-                                .rtt_us = RTT_US, .mss = MSS, .limited_by_us = limited_by_us,
+    struct linkrate_sample s = {.now_us = now_us,
+                                .acked_bytes = bytes,
+                                .retransmitted_bytes = bytes * lost_permille / 1000,
+                                .rtt_us = RTT_US,
+                                .mss = MSS,
+                                .limited_by_us = limited_by_us,
                                 .delivery_bytes_per_s = limited_by_us ? 0 : payload / 8};
     return linkrate_update(r, &s);
 }
 
-/* Seconds of a transfer at what is paced, over a link that carries `truth` payload bits a second and drops the rest. */
+/* Seconds of a transfer at what is paced, over a link that carries `truth` payload bits a second and drops
+ * the rest. */
 static void transfer(struct linkrate *r, uint64_t truth, int seconds)
 {
     for (int i = 0; i < seconds * 10; i++) {
@@ -41,7 +47,7 @@ START_TEST(a_configured_rate_is_paced_from_the_first_packet)
     linkrate_init(&r, 50000000, 0, 0, false);
     uint64_t pace = linkrate_pacing(&r, 0);
     ck_assert_uint_gt(pace * 8, 50000000 * 9 / 10);
-    ck_assert_uint_lt(pace * 8, 50000000); /* headers and a little room are left */
+    ck_assert_uint_lt(pace * 8, 50000000);                /* headers and a little room are left */
     ck_assert_uint_gt(linkrate_initial_window(&r), 1000); /* a satellite's worth */
     ck_assert_uint_lt(linkrate_pacing(&r, 1000000), pace);
     ck_assert_uint_ge(linkrate_pacing(&r, UINT64_MAX), pace / 5); /* never starved by the others */
@@ -108,7 +114,8 @@ START_TEST(one_lost_small_packet_on_an_idle_link_lowers_nothing)
     linkrate_init(&r, 50000000, 0, 0, false);
     for (int i = 0; i < 100; i++) {
         now_us += LOOK_US;
-        struct linkrate_sample s = {.now_us = now_us, .retransmitted_bytes = i % 7 == 0 ? 60 : 0, .rtt_us = RTT_US};
+        struct linkrate_sample s = {
+            .now_us = now_us, .retransmitted_bytes = i % 7 == 0 ? 60 : 0, .rtt_us = RTT_US};
         linkrate_update(&r, &s);
     }
     ck_assert_uint_eq(r.target, 50000000);

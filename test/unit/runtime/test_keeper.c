@@ -1,6 +1,7 @@
-/* The keeper as a process: it forks engines that this file defines, as root and with a kernel that only takes notes (one test, in a
- * network namespace of its own, uses the real one). Engines speak to the test through their standard output, a pipe, one line an
- * event; what the fake kernel saw is in shared memory. Everything waits for a line, an end of file or an exit. */
+/* The keeper as a process: it forks engines that this file defines, as root and with a kernel that only takes
+ * notes (one test, in a network namespace of its own, uses the real one). Engines speak to the test through
+ * their standard output, a pipe, one line an event; what the fake kernel saw is in shared memory. Everything
+ * waits for a line, an end of file or an exit. */
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
@@ -34,7 +35,7 @@ static struct shared {
     atomic_int lives; /* engines so far */
     atomic_int kernels, frees, reconfigures, set_peers, lane_sockets;
     atomic_bool up, refuse_reconfigure;
-} *shared;
+} * shared;
 
 static int fake_new(struct kernel **out, const struct config *c, char error[static KERNEL_ERROR_MAX])
 {
@@ -62,7 +63,8 @@ static void fake_free(struct kernel *k)
     atomic_fetch_add(&shared->frees, 1);
 }
 
-static int fake_set_peers(struct kernel *k, const struct config *c, const bool *up, char error[static KERNEL_ERROR_MAX])
+static int fake_set_peers(struct kernel *k, const struct config *c, const bool *up,
+                          char error[static KERNEL_ERROR_MAX])
 {
     (void)k;
     (void)error;
@@ -106,8 +108,11 @@ static const struct keeper_actions fake = {fake_new,     fake_reconfigure, fake_
                                            fake_refused, fake_route,       fake_socket};
 
 /* Patient about silence, since a busy machine may stop us for long; impatient between restarts. */
-static const struct keeper_times patient = {
-    .silent_us = 60000000, .backoff_first_us = 1000, .backoff_last_us = 10000, .good_us = 60000000, .stop_us = 60000000};
+static const struct keeper_times patient = {.silent_us = 60000000,
+                                            .backoff_first_us = 1000,
+                                            .backoff_last_us = 10000,
+                                            .good_us = 60000000,
+                                            .stop_us = 60000000};
 
 /* ---- engines ---- */
 
@@ -197,7 +202,8 @@ static int engine_crashes_once(const struct keeper_engine_start *start)
     const bool up[CONFIG_PEERS_MAX] = {true};
     keeper_set_peers(l, up, start->config->peer_count);
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    keeper_lane_socket(l, fd, 0, 0, "bbr"); /* answered after the note before it was read, or not: both are fine */
+    keeper_lane_socket(l, fd, 0, 0,
+                       "bbr"); /* answered after the note before it was read, or not: both are fine */
     kill(getpid(), SIGKILL);
     return 0;
 }
@@ -278,7 +284,8 @@ static void write_ini_to(const char *to, const char *name, const char *node, con
             "[node]\nname = %s\nidentity = %s/id\n%s\n"
             "[store]\npath = %s/store\n"
             "[admin]\ncontrol = %s\n"
-            "[peer one]\naddress = 10.9.0.1:4430\npin = AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nnetworks = 10.2.0.0/24\n%s\n",
+            "[peer one]\naddress = 10.9.0.1:4430\npin = "
+            "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nnetworks = 10.2.0.0/24\n%s\n",
             name, folder, node, folder, control, rest);
     ck_assert_int_eq(fclose(f), 0);
 }
@@ -453,8 +460,11 @@ END_TEST
 
 START_TEST(engine_that_ignores_the_stop_is_killed)
 {
-    static const struct keeper_times times = {
-        .silent_us = 60000000, .backoff_first_us = 1000, .backoff_last_us = 1000, .good_us = 1, .stop_us = 1000};
+    static const struct keeper_times times = {.silent_us = 60000000,
+                                              .backoff_first_us = 1000,
+                                              .backoff_last_us = 1000,
+                                              .good_us = 1,
+                                              .stop_us = 1000};
     run((struct run){.engine = engine_ignores_stop, .times = &times});
     expect("ready");
     ck_assert_int_eq(stopped(), 0);
@@ -499,8 +509,11 @@ END_TEST
 
 START_TEST(engine_that_hangs_is_killed_and_replaced)
 {
-    static const struct keeper_times times = {
-        .silent_us = 2000000, .backoff_first_us = 1000, .backoff_last_us = 1000, .good_us = 60000000, .stop_us = 60000000};
+    static const struct keeper_times times = {.silent_us = 2000000,
+                                              .backoff_first_us = 1000,
+                                              .backoff_last_us = 1000,
+                                              .good_us = 60000000,
+                                              .stop_us = 60000000};
     run((struct run){.engine = engine_hangs_once, .times = &times});
     expect("hanging");
     expect_log("did not answer");
@@ -538,7 +551,9 @@ START_TEST(sighup_brings_the_new_configuration)
 {
     run((struct run){.engine = engine_fine});
     expect("ready first");
-    write_ini("second", "user = nobody", "[peer two]\naddress = 10.9.0.2:4430\npin = BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nnetworks = 10.3.0.0/24");
+    write_ini("second", "user = nobody",
+              "[peer two]\naddress = 10.9.0.2:4430\npin = "
+              "BAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\nnetworks = 10.3.0.0/24");
     kill(keeper, SIGHUP);
     expect("reload second");
     expect_log("2 peers");
@@ -584,8 +599,12 @@ END_TEST
 
 START_TEST(what_needs_a_restart_is_said_and_done_with_the_next_engine)
 {
-    run((struct run){.engine = engine_hangs_once, .times = &(struct keeper_times){
-        .silent_us = 3000000, .backoff_first_us = 1000, .backoff_last_us = 1000, .good_us = 1, .stop_us = 60000000}});
+    run((struct run){.engine = engine_hangs_once,
+                     .times = &(struct keeper_times){.silent_us = 3000000,
+                                                     .backoff_first_us = 1000,
+                                                     .backoff_last_us = 1000,
+                                                     .good_us = 1,
+                                                     .stop_us = 60000000}});
     expect("hanging");
     write_ini("second", "user = nobody", "[intercept]\nport = 3200");
     kill(keeper, SIGHUP);
@@ -700,7 +719,8 @@ static int start_in_namespace(void)
 {
     char path[64];
     write_ini("first", "user = nobody", "[intercept]\ninterface = lo");
-    run((struct run){.engine = engine_wants_a_large_buffer, .actions = &keeper_actions_real, .namespace = true});
+    run((struct run){
+        .engine = engine_wants_a_large_buffer, .actions = &keeper_actions_real, .namespace = true});
     expect("socket 0 1 reno");
     expect("ready first");
     expect_log("ready"); /* after the note about the peers, on the same socket */

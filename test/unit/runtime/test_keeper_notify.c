@@ -22,7 +22,8 @@ static void setup(void)
     manager = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     ck_assert_int_ge(manager, 0);
     ck_assert_int_eq(bind(manager, (struct sockaddr *)&at,
-                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))), 0);
+                          (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(name))),
+                     0);
 }
 
 static void teardown(void)

@@ -1,5 +1,6 @@
-/* What the engine keeps of root. Check forks for each test; those that give something up end with _exit, since neither the leak
- * checker (the process is not dumpable) nor Check's own clean-up can work in what is left. */
+/* What the engine keeps of root. Check forks for each test; those that give something up end with _exit,
+ * since neither the leak checker (the process is not dumpable) nor Check's own clean-up can work in what is
+ * left. */
 #include <check.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -41,7 +42,8 @@ START_TEST(only_two_capabilities_stay)
     ck_assert_msg(keeper_privilege_drop(&user, error) == 0, "%s", error);
     for (cap_value_t cap = 0; cap < cap_max_bits(); cap++) {
         bool kept = cap == CAP_NET_RAW || cap == CAP_NET_BIND_SERVICE;
-        ck_assert_msg(has(cap, CAP_PERMITTED) == kept && has(cap, CAP_EFFECTIVE) == kept, "capability %d", cap);
+        ck_assert_msg(has(cap, CAP_PERMITTED) == kept && has(cap, CAP_EFFECTIVE) == kept, "capability %d",
+                      cap);
         ck_assert_msg(!has(cap, CAP_INHERITABLE), "capability %d is inheritable", cap);
         ck_assert_msg(cap_get_ambient(cap) == CAP_CLEAR, "capability %d is ambient", cap);
         ck_assert_msg((cap_get_bound(cap) > 0) == kept, "capability %d in the bounding set", cap);

@@ -202,7 +202,8 @@ START_TEST(control_of_a_live_hawserd_is_left_alone)
 }
 END_TEST
 
-/* A live one that has stopped accepting has a full queue: it must not pass for a dead one, nor be waited for. */
+/* A live one that has stopped accepting has a full queue: it must not pass for a dead one, nor be waited for.
+ */
 START_TEST(control_whose_queue_is_full_is_live)
 {
     struct keeper_control first, second;

@@ -1,5 +1,5 @@
-/* The verbs over a socketpair, the kernel behind a table that only takes notes. The link is the engine's real side; where
- * an honest engine would not send something, raw packets do. */
+/* The verbs over a socketpair, the kernel behind a table that only takes notes. The link is the engine's real
+ * side; where an honest engine would not send something, raw packets do. */
 #include <check.h>
 #include <dirent.h>
 #include <errno.h>
@@ -29,7 +29,8 @@ static struct {
     int lane_socket_result, set_peers_result;
 } kernel;
 
-static int fake_set_peers(struct kernel *k, const struct config *c, const bool *up, char error[static KERNEL_ERROR_MAX])
+static int fake_set_peers(struct kernel *k, const struct config *c, const bool *up,
+                          char error[static KERNEL_ERROR_MAX])
 {
     (void)k;
     kernel.set_peers++;
@@ -62,7 +63,8 @@ static int fake_lane_route(struct kernel *k, const struct addr *peer, uint32_t i
     return 0;
 }
 
-/* With a receive buffer of an odd size the result is that size, negative: so each caller can tell its own reply. */
+/* With a receive buffer of an odd size the result is that size, negative: so each caller can tell its own
+ * reply. */
 static int fake_lane_socket(int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes, const char *congestion)
 {
     ck_assert_int_ge(fcntl(fd, F_GETFD), 0);
@@ -402,7 +404,8 @@ END_TEST
 
 START_TEST(socket_that_is_none)
 {
-    int pipes[2], udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), ours = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int pipes[2], udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0),
+                  ours = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     ck_assert_int_eq(pipe2(pipes, O_CLOEXEC), 0);
     answer_begin();
     ck_assert_int_eq(keeper_lane_socket(l, udp, 0, 0, NULL), -EINVAL);
@@ -714,7 +717,8 @@ START_TEST(text_that_arrives_is_sealed)
     } control;
     struct keeper_event_message m;
     struct iovec part = {.iov_base = &m, .iov_len = sizeof(m)};
-    struct msghdr h = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr h = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     ck_assert_int_eq(keeper_event_send(note_fd, KEEPER_EVENT_RELOAD, 3, "[node]\n", 7), 0);
     ck_assert_int_eq(recvmsg(raw_note, &h, MSG_DONTWAIT), sizeof(m));
     ck_assert_uint_eq(m.generation, 3);

@@ -1,4 +1,5 @@
-/* test_worker.c - worker threads: start, stop, growing and retiring under a changing load, placements from many threads meanwhile. */
+/* test_worker.c - worker threads: start, stop, growing and retiring under a changing load, placements from
+ * many threads meanwhile. */
 #include <check.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -141,7 +142,8 @@ static void burn(struct worker *w, void *arg)
         atomic_fetch_sub(&calls, 1);
 }
 
-/* A tick takes the CPU time since the last one for that of a second: after one of more than 700 ms a worker counts as busy. */
+/* A tick takes the CPU time since the last one for that of a second: after one of more than 700 ms a worker
+ * counts as busy. */
 static void tick_after_cpu(uint64_t cpu_us)
 {
     struct timespec t;
@@ -215,7 +217,8 @@ static void *pick_many(void *arg)
     return NULL;
 }
 
-/* Workers retire and start again while three threads place sessions: each session runs on the thread it was given to. */
+/* Workers retire and start again while three threads place sessions: each session runs on the thread it was
+ * given to. */
 START_TEST(nobody_is_placed_on_a_worker_that_ended)
 {
     pthread_t threads[PICKERS];

@@ -1,4 +1,5 @@
-/* lane_keys.h - two identities with their TLS contexts for the tests of this floor, and loops driven by hand. */
+/* lane_keys.h - two identities with their TLS contexts for the tests of this floor, and loops driven by hand.
+ */
 #ifndef LANE_KEYS_H
 #define LANE_KEYS_H
 
@@ -26,8 +27,9 @@ static void make_keys(void)
     for (int i = 0; i < 2; i++) {
         char dir[] = "/tmp/hawser-lane-XXXXXX", path[64];
         struct identity *id = NULL;
-        if (mkdtemp(dir) == NULL || identity_generate(dir, "lane", error) < 0 || identity_load(&id, dir, error) < 0 ||
-            identity_tls_context(id, 1, &keys[i].accept) < 0 || identity_tls_context(id, 0, &keys[i].dial) < 0) {
+        if (mkdtemp(dir) == NULL || identity_generate(dir, "lane", error) < 0 ||
+            identity_load(&id, dir, error) < 0 || identity_tls_context(id, 1, &keys[i].accept) < 0 ||
+            identity_tls_context(id, 0, &keys[i].dial) < 0) {
             fprintf(stderr, "no identity: %s\n", error);
             exit(EXIT_FAILURE);
         }

@@ -1,4 +1,5 @@
-/* test_lane.c - two lanes with real TLS over a socket pair: greeting, blocks, death at every stage, moving, back-pressure. */
+/* test_lane.c - two lanes with real TLS over a socket pair: greeting, blocks, death at every stage, moving,
+ * back-pressure. */
 #include "tunnel/lane_keys.h"
 
 #include <errno.h>
@@ -30,7 +31,8 @@ static uint8_t pattern(uint64_t at)
     return (uint8_t)((at * 0x9e3779b97f4a7c15ull) >> 56);
 }
 
-static int on_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
+static int on_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES],
+                       struct greeting *ours)
 {
     struct end *e = owner;
     (void)l;
@@ -115,8 +117,8 @@ static void start(int dialler_fd, int acceptor_fd, uint64_t patience_us)
     int fds[2] = {dialler_fd, acceptor_fd};
     for (int i = 0; i < 2; i++) {
         non_blocking(fds[i]);
-        ck_assert_int_eq(lane_new(&ends[i].lane, loops[i], i == 0 ? keys[0].dial : keys[1].accept, i == 1, false, fds[i],
-                                  patience_us, &events, &ends[i]),
+        ck_assert_int_eq(lane_new(&ends[i].lane, loops[i], i == 0 ? keys[0].dial : keys[1].accept, i == 1,
+                                  false, fds[i], patience_us, &events, &ends[i]),
                          0);
     }
 }
@@ -276,7 +278,9 @@ START_TEST(garbage_instead_of_tls_ends_it)
     begin();
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     non_blocking(fds[0]);
-    ck_assert_int_eq(lane_new(&ends[1].lane, loops[1], keys[1].accept, true, false, fds[0], PATIENCE_US, &events, &ends[1]), 0);
+    ck_assert_int_eq(lane_new(&ends[1].lane, loops[1], keys[1].accept, true, false, fds[0], PATIENCE_US,
+                              &events, &ends[1]),
+                     0);
     ck_assert_int_eq(send(fds[1], "GET / HTTP/1.1\r\n\r\n", 18, 0), 18);
     turn_until(ends[1].downs == 1);
     ck_assert_int_eq(ends[1].err, -ERR_TLS);
@@ -291,8 +295,8 @@ START_TEST(a_silent_other_end_is_given_up)
     begin();
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     non_blocking(fds[0]);
-    ck_assert_int_eq(lane_new(&ends[_i].lane, loops[_i], _i == 0 ? keys[0].dial : keys[1].accept, _i == 1, false, fds[0], 20000,
-                              &events, &ends[_i]),
+    ck_assert_int_eq(lane_new(&ends[_i].lane, loops[_i], _i == 0 ? keys[0].dial : keys[1].accept, _i == 1,
+                              false, fds[0], 20000, &events, &ends[_i]),
                      0);
     turn_until(ends[_i].downs == 1);
     ck_assert_int_eq(ends[_i].err, -ETIMEDOUT);
@@ -360,7 +364,8 @@ START_TEST(what_was_written_before_a_close_arrives)
 }
 END_TEST
 
-/* The other end sleeps: room ends, `put` stays bounded; when it wakes, `writable` brings the rest without help. */
+/* The other end sleeps: room ends, `put` stays bounded; when it wakes, `writable` brings the rest without
+ * help. */
 START_TEST(a_reader_that_sleeps_holds_the_writer_back)
 {
     begin();
@@ -466,9 +471,12 @@ START_TEST(a_lane_moves_to_another_thread)
     ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
     non_blocking(fds[0]);
     non_blocking(fds[1]);
-    ck_assert_int_eq(lane_new(&ends[0].lane, loops[0], keys[0].dial, false, false, fds[0], PATIENCE_US, &events, &ends[0]), 0);
     ck_assert_int_eq(
-        lane_new(&ends[1].lane, loops[0], keys[1].accept, true, false, fds[1], PATIENCE_US, &greeter_events, &ends[1]), 0);
+        lane_new(&ends[0].lane, loops[0], keys[0].dial, false, false, fds[0], PATIENCE_US, &events, &ends[0]),
+        0);
+    ck_assert_int_eq(lane_new(&ends[1].lane, loops[0], keys[1].accept, true, false, fds[1], PATIENCE_US,
+                              &greeter_events, &ends[1]),
+                     0);
     for (int i = 0; i < 2; i++)
         ck_assert_int_eq(pthread_create(&threads[i], NULL, run_loop, loops[i]), 0);
     uint64_t began = clock_now_us();
@@ -489,7 +497,8 @@ END_TEST
 static void add(TCase *t)
 {
     tcase_add_test(t, both_ends_are_greeted);
-    tcase_add_loop_test(t, blocks_of_a_size_go_both_ways, 0, (int)(sizeof(block_sizes) / sizeof(block_sizes[0])));
+    tcase_add_loop_test(t, blocks_of_a_size_go_both_ways, 0,
+                        (int)(sizeof(block_sizes) / sizeof(block_sizes[0])));
     tcase_add_loop_test(t, a_key_that_is_not_welcome_ends_it, 0, 2);
     tcase_add_loop_test(t, another_version_ends_it, 0, 2);
     tcase_add_loop_test(t, the_connection_dies_after_each_stretch_of_bytes, 0, 2);

@@ -1,4 +1,5 @@
-/* test_tunnel.c - two tunnels over loopback TCP, both on hand-driven loops: up, down, redial, slots, who wins, who restarted. */
+/* test_tunnel.c - two tunnels over loopback TCP, both on hand-driven loops: up, down, redial, slots, who
+ * wins, who restarted. */
 #include "tunnel/lane_keys.h"
 
 #include <arpa/inet.h>
@@ -83,8 +84,13 @@ static bool ev_busy(void *owner)
     return s->busy;
 }
 
-static const struct tunnel_events events = {.up = ev_up, .down = ev_down, .lane_lost = ev_lost, .peer_restarted = ev_restarted,
-                                            .frame = ev_frame, .fill = ev_fill, .busy = ev_busy};
+static const struct tunnel_events events = {.up = ev_up,
+                                            .down = ev_down,
+                                            .lane_lost = ev_lost,
+                                            .peer_restarted = ev_restarted,
+                                            .frame = ev_frame,
+                                            .fill = ev_fill,
+                                            .busy = ev_busy};
 
 static int lane_socket(void *owner, int fd, uint64_t rcvbuf, uint64_t sndbuf, const char *congestion)
 {
@@ -111,7 +117,8 @@ static void resume(void *owner, const char *peer, const uint8_t instance[static 
     memcpy(s->resume, instance, sizeof(s->resume));
 }
 
-static int identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
+static int identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES],
+                    struct greeting *ours)
 {
     struct side *s = owner;
     (void)from;
@@ -146,12 +153,18 @@ static void prepare(bool dials_0, bool dials_1, unsigned lanes)
         ck_assert_int_eq(listen(s->listener, 64), 0);
         ck_assert_int_eq(getsockname(s->listener, (struct sockaddr *)&sa, &len), 0);
         s->port = ntohs(sa.sin_port);
-        s->world = (struct tunnel_world){.dial_tls = keys[i].dial, .node_name = "side", .opening_credit_bytes = 1000 + (uint64_t)i,
-                                         .owner = s, .lane_socket = lane_socket, .lane_route = lane_route,
-                                         .learned = learned, .resume = resume};
+        s->world = (struct tunnel_world){.dial_tls = keys[i].dial,
+                                         .node_name = "side",
+                                         .opening_credit_bytes = 1000 + (uint64_t)i,
+                                         .owner = s,
+                                         .lane_socket = lane_socket,
+                                         .lane_route = lane_route,
+                                         .learned = learned,
+                                         .resume = resume};
         memset(s->world.instance, 'A' + i, GREETING_INSTANCE_BYTES);
         memcpy(s->world.pin, keys[i].pin, CONFIG_PIN_BYTES);
-        s->greeter_world = (struct greeter_world){.accept_tls = keys[i].accept, .owner = s, .identify = identify, .deliver = deliver};
+        s->greeter_world = (struct greeter_world){
+            .accept_tls = keys[i].accept, .owner = s, .identify = identify, .deliver = deliver};
         ck_assert_int_eq(greeter_new(&s->greeter, loops[i], &s->greeter_world), 0);
     }
     for (int i = 0; i < 2; i++) {
@@ -162,13 +175,15 @@ static void prepare(bool dials_0, bool dials_1, unsigned lanes)
         p->pin_count = 1;
         p->lanes = lanes;
         if (dials[i])
-            p->address = (struct endpoint){.addr = {.family = AF_INET, .bytes = {127, 0, 0, 1}}, .port = sides[!i].port};
+            p->address = (struct endpoint){.addr = {.family = AF_INET, .bytes = {127, 0, 0, 1}},
+                                           .port = sides[!i].port};
     }
 }
 
 static void start_tunnel(int i)
 {
-    ck_assert_int_eq(tunnel_new(&sides[i].tunnel, loops[i], &sides[i].world, &sides[i].peer, 0, 0, &events, &sides[i]), 0);
+    ck_assert_int_eq(
+        tunnel_new(&sides[i].tunnel, loops[i], &sides[i].world, &sides[i].peer, 0, 0, &events, &sides[i]), 0);
 }
 
 static void stop_tunnel(int i)
@@ -225,7 +240,8 @@ static void cut(int i)
     for (int fd = 3; fd < 1024; fd++) {
         struct sockaddr_in sa;
         socklen_t len = sizeof(sa);
-        if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0 && sa.sin_family == AF_INET && ntohs(sa.sin_port) == sides[!i].port)
+        if (getpeername(fd, (struct sockaddr *)&sa, &len) == 0 && sa.sin_family == AF_INET &&
+            ntohs(sa.sin_port) == sides[!i].port)
             shutdown(fd, SHUT_RDWR);
     }
 }
@@ -273,7 +289,8 @@ START_TEST(frames_go_both_ways)
 }
 END_TEST
 
-/* The first lane may be dialled anew once (its route was not set before it); after that an idle tunnel rests. */
+/* The first lane may be dialled anew once (its route was not set before it); after that an idle tunnel rests.
+ */
 START_TEST(an_idle_tunnel_comes_to_rest)
 {
     go_up(true, false, (unsigned)_i);
@@ -281,7 +298,8 @@ START_TEST(an_idle_tunnel_comes_to_rest)
         step();
         usleep(200); /* the handshakes of a renewal have every chance to happen */
     }
-    ck_assert_msg(sides[0].dialled_count <= (unsigned)_i + 1, "%u connections for %d lanes", sides[0].dialled_count, _i);
+    ck_assert_msg(sides[0].dialled_count <= (unsigned)_i + 1, "%u connections for %d lanes",
+                  sides[0].dialled_count, _i);
     ck_assert_int_eq(sides[0].ups, 1);
     ck_assert_int_eq(sides[1].ups, 1);
     ck_assert_int_eq(sides[0].downs + sides[1].downs, 0);
@@ -312,7 +330,8 @@ START_TEST(nobody_listens_and_then_somebody_does)
     close(sides[1].listener);
     start_tunnel(0);
     step_until(strstr(tunnel_reason(sides[0].tunnel), "refused") != NULL);
-    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(sides[1].port)};
+    struct sockaddr_in sa = {
+        .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(sides[1].port)};
     int one = 1;
     sides[1].listener = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(sides[1].listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
@@ -349,8 +368,9 @@ START_TEST(both_dial_each_other)
         for (int i = 0; i < 50; i++)
             step(); /* what is still under way */
         step_until(lanes_up(0) == 2 && lanes_up(1) == 2);
-        ck_assert_msg(sides[0].restarts + sides[1].restarts == 0, "round %d: %d and %d restarts, ups %d and %d", round,
-                      sides[0].restarts, sides[1].restarts, sides[0].ups, sides[1].ups);
+        ck_assert_msg(sides[0].restarts + sides[1].restarts == 0,
+                      "round %d: %d and %d restarts, ups %d and %d", round, sides[0].restarts,
+                      sides[1].restarts, sides[0].ups, sides[1].ups);
         finish();
     }
 }
