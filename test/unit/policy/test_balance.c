@@ -89,7 +89,7 @@ END_TEST
 
 START_TEST(the_home_is_preferred_while_it_is_light)
 {
-    struct balance_load loads[4] = {{100, 0, true}, {96, 0, true}, {100, 0, true}, {100, 0, true}};
+    struct balance_load loads[4] = {{97, 0, true}, {96, 0, true}, {100, 0, true}, {100, 0, true}};
     ck_assert_uint_eq(balance_pick(loads, 4, 0), 0);
     loads[0].live_sessions = 130;
     ck_assert_uint_eq(balance_pick(loads, 4, 0), 1);
