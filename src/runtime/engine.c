@@ -52,7 +52,9 @@ static void divide_memory(struct node *n, const struct config *c)
 
     struct rlimit files = {0};
     getrlimit(RLIMIT_NOFILE, &files);
-    uint64_t spare = DESCRIPTORS_SPARE + c->peer_count * CONFIG_LANES_MAX;
+    uint64_t spare = DESCRIPTORS_SPARE;
+    for (size_t i = 0; i < c->peer_count; i++)
+        spare += c->peers[i].lanes + 1; /* one more while a lane is renewed */
     n->descriptors_max = files.rlim_cur > spare ? files.rlim_cur - spare : 1;
     uint64_t most = c->sessions_max < n->descriptors_max ? c->sessions_max : n->descriptors_max;
     uint64_t floor = half / 2 / most;
