@@ -111,7 +111,8 @@ check_scripts() {
 
 check_cppcheck() {
     cppcheck --quiet -j "$jobs" --std=c11 --enable=warning,portability --inline-suppr --error-exitcode=1 \
-        --suppress=missingIncludeSystem -D_GNU_SOURCE -I include src
+        --suppress=missingIncludeSystem -D_GNU_SOURCE \
+        --include="/usr/include/$(gcc -dumpmachine)/sys/queue.h" -I include src
 }
 
 gcc_build() {

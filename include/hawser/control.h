@@ -7,8 +7,8 @@
  *
  * Every answer is an object or an array of objects. A field may be null or absent where nothing is known, and
  * fields may be added: a reader ignores what it does not know. Units are in the names; _mbit is 10^6 bits a
- * second, addresses are "1.2.3.4:80" or "[fd00::1]:80", in_ and out_ are seen from this node's LAN (out:
- * towards the peer), wire_ counts bytes on the WAN.
+ * second, addresses are "1.2.3.4:80" or "[fd00::1]:80", in_ is what was read from hosts here, out_ what was
+ * given to hosts here (of lanes: in_ from the peer, out_ to it), wire_ counts bytes on the WAN.
  *
  *   any      {"error": "what to do"}
  *   status   {"version", "node", "uptime_s", "workers": [{"id", "sessions", "cpu_percent"}], "sessions",

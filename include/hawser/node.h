@@ -86,6 +86,7 @@ struct node {
     struct loop *loop; /* main */
     struct keeper_link *keeper;
     struct landscape *landscape; /* main */
+    struct config *boot_config;  /* what needs a restart is as it says */
     struct identity *identity;
     SSL_CTX *accept_tls, *dial_tls;
     struct tunnel_world tunnel_world;
@@ -180,6 +181,8 @@ void landscape_set(struct node *n, struct landscape *l);
  * Main. */
 int intercept_open(struct node *n);
 void intercept_close(struct node *n);
+/* Once a second: take tunnel connections again, if descriptors had run out. Main. */
+void intercept_resume_tunnel(struct node *n);
 /* Once a second: budgets; closes and opens the TPROXY listener. Main. */
 void intercept_tick(struct node *n);
 /* A destination that the far side could not reach. Main. */

@@ -135,6 +135,8 @@ struct mux {
         enum frame_rst_reason reason;
     } * answers; /* RST to answer with, for sessions that are no more or were refused */
     size_t answer_count;
+    uint64_t unknown_told; /* the unknown session whose DATA was answered last */
+    uint64_t breach_logged_us;
     struct event late_acks, hold;
     struct mux_totals totals;
     size_t live;           /* sessions in memory */
@@ -172,6 +174,8 @@ bool session_half_may(enum session_half from, enum session_half to);
 void session_reset(struct session *s, enum frame_rst_reason reason);
 /* The peer's RST. */
 void session_take_rst(struct session *s, const struct frame *f);
+/* What came before the peer's RST is delivered, or will not come: reset our host, answer. */
+void session_finish_reset(struct session *s);
 /* Without a word to the peer: its side is gone. */
 void session_drop(struct session *s, enum frame_rst_reason reason);
 /* The client's first bytes: a class with `proto` may fit better now. */
@@ -208,7 +212,8 @@ enum frame_rst_reason session_reason_of_errno(int err, bool connected);
 
 /* closed.c */
 bool closed_has(const struct closed_ids *c, uint64_t id);
-int closed_add(struct closed_ids *c, uint64_t id);
+/* -ERR_WIRE_VALUE past `most` ranges. */
+int closed_add(struct closed_ids *c, uint64_t id, uint64_t most);
 void closed_clear(struct closed_ids *c);
 
 #endif

@@ -38,7 +38,7 @@ static void remove_range(struct closed_ids *c, size_t i)
     c->count--;
 }
 
-int closed_add(struct closed_ids *c, uint64_t id)
+int closed_add(struct closed_ids *c, uint64_t id, uint64_t most)
 {
     uint64_t n = id >> 1;
     size_t i = find(c, n);
@@ -54,7 +54,7 @@ int closed_add(struct closed_ids *c, uint64_t id)
         }
         return 0;
     }
-    if (c->count >= CLOSED_RANGES_MAX)
+    if (c->count >= most)
         return -ERR_WIRE_VALUE;
     if (c->count == c->cap) {
         size_t cap = c->cap == 0 ? 16 : c->cap * 2;

@@ -330,8 +330,19 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
     loop_defer(l->host->loop, &l->pump);
 }
 
+static void set_options(int fd)
+{
+    int one = 1, idle_s = LEG_KEEPALIVE_S, probe_s = LEG_KEEPALIVE_PROBE_S;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    set_reset_on_close(fd, true);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
+}
+
 static void watch(struct leg *l)
 {
+    set_options(l->fd);
     event_assign(&l->io, loop_base(l->host->loop), l->fd, EV_READ | EV_WRITE | EV_CLOSED | EV_ET | EV_PERSIST,
                  on_io, l);
     event_assign(&l->timeout, loop_base(l->host->loop), -1, EV_TIMEOUT, on_timeout, l);
@@ -344,16 +355,6 @@ static void watch(struct leg *l)
         us = LEG_AUTO_TRY_US;
     struct timeval tv = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
     event_add(&l->timeout, &tv);
-}
-
-static void set_options(int fd)
-{
-    int one = 1, idle_s = LEG_KEEPALIVE_S, probe_s = LEG_KEEPALIVE_PROBE_S;
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    set_reset_on_close(fd, true);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof(idle_s));
-    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &probe_s, sizeof(probe_s));
 }
 
 static void start(struct leg *l)
@@ -372,7 +373,6 @@ static void start(struct leg *l)
             return;
         }
     }
-    set_options(l->fd);
     watch(l);
     if (!l->connecting) {
         l->readable = l->writable = true; /* ask the socket itself the first time */

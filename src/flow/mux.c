@@ -116,6 +116,7 @@ static void hold_is_over(evutil_socket_t fd, short what, void *arg)
     tunnel_forget(m->tunnel);
     each(m, drop_one, FRAME_RST_TUNNEL);
     closed_clear(&m->closed);
+    m->answer_count = 0;
 }
 
 static void send_late_acks(evutil_socket_t fd, short what, void *arg)
@@ -293,8 +294,10 @@ void mux_end(struct mux *m, void (*gone)(void *arg), void *arg)
 
 void mux_open(struct mux *m, const struct mux_intercepted *in)
 {
+    /* the main thread's configuration may be ahead of ours for a moment */
+    int class_index = in->class_index + 1 < (int)m->class_count ? in->class_index : RULES_NONE;
     struct session *s =
-        m->ending ? NULL : session_new(m, &in->client, &in->server, in->dscp, in->class_index, true);
+        m->ending ? NULL : session_new(m, &in->client, &in->server, in->dscp, class_index, true);
     if (s != NULL)
         s->leg = leg_new(in->host, m->home->loop, &session_leg_events, s, in->fd, NULL);
     if (s == NULL) {

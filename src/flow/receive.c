@@ -69,7 +69,7 @@ static int take_open(struct mux *m, const struct frame *f)
     if (reason == FRAME_RST_OTHER)
         reason = FRAME_RST_OVERLOAD;
     refuse(m, f, reason);
-    int err = s == NULL ? closed_add(&m->closed, f->session) : 0;
+    int err = s == NULL ? closed_add(&m->closed, f->session, CLOSED_RANGES_MAX + m->far_sessions) : 0;
     if (err < 0)
         return err;
     mux_answer_rst(m, f->session, reason);
@@ -178,8 +178,8 @@ static void take_data(struct session *s, const struct frame *f, struct chunk *ch
     if (s->in > HALF_ENDING || end <= s->received)
         return;
     if (end > s->final || end < f->data.offset || !within_credit(s, end)) {
-        log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
-                 end > s->final ? "end" : "credit");
+        log_debug("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
+                  end > s->final ? "end" : "credit");
         session_reset(s, FRAME_RST_PROTOCOL);
         return;
     }
@@ -257,7 +257,7 @@ void receive_consumed(struct session *s, uint64_t total)
     s->consumed = total;
     if (s->reset_after_final) {
         if (s->consumed == s->final)
-            session_drop(s, FRAME_RST_BY_HOST);
+            session_finish_reset(s);
         return;
     }
     if (s->in == HALF_ENDING && s->consumed == s->final) {
@@ -286,7 +286,8 @@ void receive_consumed(struct session *s, uint64_t total)
 
 static void take_ack(struct session *s, uint64_t offset)
 {
-    bool with_fin = s->out == HALF_ENDING && offset == s->replay.read + 1;
+    bool with_fin =
+        s->out == HALF_ENDING && s->fin_sent && !s->reset_after_sent && offset == s->replay.read + 1;
     uint64_t upto = with_fin ? s->replay.read : offset;
     if (s->out > HALF_ENDING)
         return;
@@ -303,6 +304,8 @@ static void take_ack(struct session *s, uint64_t offset)
     }
     session_end_if_sent(s);
     transmit_schedule(s);
+    if (s->turn.index != HEAP_OUT)
+        tunnel_kick(s->mux->tunnel);
     session_update_allowed(s);
     session_check_over(s);
 }
@@ -336,6 +339,10 @@ static void take_credit(struct session *s, const struct frame *f)
 static int take_unknown(struct mux *m, const struct frame *f)
 {
     bool waits = f->type == FRAME_FIN || (f->type == FRAME_RST && f->rst.answer == 0);
+    if (f->type == FRAME_DATA && f->session != m->unknown_told) {
+        m->unknown_told = f->session; /* once in a row: a reset download's bytes are many */
+        waits = true;
+    }
     if (waits)
         mux_answer_rst(m, f->session, FRAME_RST_UNKNOWN);
     return m->answer_count < MUX_ANSWERS_MAX ? 0 : -ERR_WIRE_VALUE;

@@ -211,8 +211,10 @@ static void retire(struct session *s)
     s->retired = true;
     if (s->id != 0)
         map_remove(&m->by_id, s->id);
-    if (s->id != 0 && !s->near && closed_add(&m->closed, s->id) < 0)
-        log_warn("peer %s: the list of closed sessions is full", m->peer->name);
+    if (s->id != 0 && !s->near &&
+        closed_add(&m->closed, s->id, 2 * (CLOSED_RANGES_MAX + m->far_sessions)) < 0)
+        log_debug("peer %s: session %llu is not remembered as closed", m->peer->name,
+                  (unsigned long long)s->id);
     if (s->is_owing)
         TAILQ_REMOVE(&m->owing, s, owing);
     if (s->is_late)
@@ -255,11 +257,18 @@ void session_reset(struct session *s, enum frame_rst_reason reason)
         session_check_over(s);
         return;
     }
-    if (reason == FRAME_RST_PROTOCOL)
+    if (reason == FRAME_RST_PROTOCOL && clock_now_us() - s->mux->breach_logged_us > 1000000) {
+        s->mux->breach_logged_us = clock_now_us(); /* one a second: a peer may break it at will */
         log_warn("peer %s: session %llu broke the protocol and is reset", s->mux->peer->name,
                  (unsigned long long)s->id);
+    }
+    if (reason == FRAME_RST_BY_HOST && replay_again_left(&s->replay) > 0)
+        reason = FRAME_RST_OTHER; /* some of what was sent is lost: the peer must not wait for it */
+    bool owes_answer = s->reset_after_final;
     s->rst_reason = reason;
     reset_halves(s);
+    if (owes_answer)
+        session_want(s, WANT_RST_ANSWER);
     if ((s->wants & WANT_OPEN) != 0 && s->id == 0)
         s->wants = 0; /* the peer never heard of it */
     else if (!s->rst_heard)
@@ -299,6 +308,8 @@ void session_drop(struct session *s, enum frame_rst_reason reason)
 /* The peer's host reset its connection after bytes that are still on their way to ours: those first. */
 static bool deliver_then_reset(struct session *s, const struct frame *f)
 {
+    if (s->reset_after_final)
+        return false; /* said again: a lane was lost, what is missing may be gone */
     if (f->rst.reason != FRAME_RST_BY_HOST || f->rst.answer != 0 || s->in != HALF_OPEN || s->leg == NULL)
         return false;
     if (f->rst.final <= s->consumed || f->rst.final < s->received)
@@ -317,8 +328,6 @@ void session_take_rst(struct session *s, const struct frame *f)
     bool answered = f->rst.answer != 0, ours = is_reset(s);
     s->rst_heard = true;
     s->wants &= ~(uint32_t)WANT_RST;
-    if (!answered)
-        session_want(s, WANT_RST_ANSWER);
     if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
         session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
                                           ACK was lost */
@@ -328,8 +337,19 @@ void session_take_rst(struct session *s, const struct frame *f)
     if (!ours && s->near && s->received == 0)
         s->mux->world->refused(s->mux->world->owner, &s->server, f->rst.reason);
     s->rst_reason = f->rst.reason;
-    if (ours || !deliver_then_reset(s, f))
-        reset_halves(s);
+    if (!ours && deliver_then_reset(s, f))
+        return; /* answered when all is delivered: until then the peer says it again after a lost lane, and
+                   waiting ends */
+    reset_halves(s);
+    if (!answered)
+        session_want(s, WANT_RST_ANSWER);
+    session_check_over(s);
+}
+
+void session_finish_reset(struct session *s)
+{
+    reset_halves(s);
+    session_want(s, WANT_RST_ANSWER);
     session_check_over(s);
 }
 
@@ -338,8 +358,7 @@ void session_lane_lost(struct session *s, unsigned slot)
     if (s->retired || s->id == 0)
         return;
     if (s->reset_after_final) {
-        reset_halves(s); /* the missing bytes may not come any more */
-        session_check_over(s);
+        session_finish_reset(s); /* the missing bytes may not come any more */
         return;
     }
     if (s->near && !s->confirmed)
@@ -433,7 +452,8 @@ enum frame_rst_reason session_reason_of_errno(int err, bool connected)
  * takes no more than the link's time. */
 static bool send_then_reset(struct session *s)
 {
-    bool bytes_left = replay_sent(&s->replay) < s->replay.read && s->limit >= s->replay.read;
+    bool waiting = replay_sent(&s->replay) < s->replay.read || replay_again_left(&s->replay) > 0;
+    bool bytes_left = waiting && s->limit >= s->replay.read;
     if (s->id == 0 || s->out > HALF_ENDING || is_reset(s) || s->rst_heard || !bytes_left)
         return false;
     s->reset_after_sent = true;

@@ -213,8 +213,8 @@ static const struct {
 } peer_metrics[] = {
     {"sessions", "hawser_peer_sessions", "gauge", "Live sessions with the peer"},
     {"opened", "hawser_peer_sessions_opened_total", "counter", "Sessions opened with the peer"},
-    {"in_bytes", "hawser_peer_in_bytes_total", "counter", "Bytes from hosts here towards the peer"},
-    {"out_bytes", "hawser_peer_out_bytes_total", "counter", "Bytes from the peer to hosts here"},
+    {"in_bytes", "hawser_peer_in_bytes_total", "counter", "Bytes read from hosts here, towards the peer"},
+    {"out_bytes", "hawser_peer_out_bytes_total", "counter", "Bytes from the peer given to hosts here"},
     {"wire_in_bytes", "hawser_peer_wire_in_bytes_total", "counter", "Bytes received on the peer's lanes"},
     {"wire_out_bytes", "hawser_peer_wire_out_bytes_total", "counter", "Bytes sent on the peer's lanes"},
 };

@@ -105,6 +105,9 @@ void engine_free(struct node *n)
     if (event_initialized(&n->addresses))
         event_del(&n->addresses);
     workers_stop(n);
+    n->stopping = true;
+    if (n->loop != NULL)
+        loop_free(n->loop); /* delivers what waits: before what it names is freed */
     landscape_unref(n->landscape);
     SSL_CTX_free(n->accept_tls);
     SSL_CTX_free(n->dial_tls);
@@ -115,10 +118,9 @@ void engine_free(struct node *n)
     }
     free(n->by_index);
     free(n->links);
+    config_unref(n->boot_config);
     keeper_link_free(n->keeper);
     pthread_mutex_destroy(&n->peers_lock);
-    if (n->loop != NULL)
-        loop_free(n->loop);
     chunk_thread_end();
     free(n);
 }
@@ -131,6 +133,9 @@ static void tell_unbuilt(const struct config *c)
             log_warn("[class %s] limit: this version does not limit classes yet; weight works",
                      c->classes[i].name);
     }
+    if (c->store_path != NULL)
+        log_warn("[store]: this version keeps only what it learned about links there; nothing is "
+                 "deduplicated yet");
     if (c->http.addr.family != AF_UNSPEC)
         log_warn("[admin] http: this version has no dashboard yet; use hawserctl, and `hawserctl metrics`");
     bool serves = c->interface_count > 0;
@@ -153,6 +158,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         return -ENOMEM;
     n->intercept_fd[0] = n->intercept_fd[1] = n->tunnel_fd = -1;
     n->control_fd = start->control_fd;
+    n->boot_config = config_ref(start->config);
     n->started_us = clock_now_us();
     TAILQ_INIT(&n->peers);
     pthread_mutex_init(&n->peers_lock, NULL);
@@ -200,7 +206,7 @@ static void stop(struct node *n, int exit_code)
 static void apply(struct node *n, struct config *config)
 {
     char keys[256] = "";
-    if (config_restart_needed(n->landscape->config, config, keys, sizeof(keys)) > 0)
+    if (config_restart_needed(n->boot_config, config, keys, sizeof(keys)) > 0)
         log_warn("needs a restart to take effect: %s", keys);
     struct landscape *l = NULL;
     int err = peers_landscape(n, &l, config);
@@ -274,6 +280,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     keeper_tell_alive(n->keeper);
     if (n->stopping)
         return;
+    intercept_resume_tunnel(n);
     n->seconds++;
     workers_tick(n);
     intercept_tick(n);

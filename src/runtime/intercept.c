@@ -84,7 +84,7 @@ struct relay_order {
 static void relay_ended(void *arg)
 {
     struct node *n = arg;
-    atomic_fetch_sub(&n->sessions, 1);
+    atomic_fetch_sub(&n->sessions, 2);
 }
 
 static void relay_on_worker(struct worker *w, void *arg)
@@ -118,7 +118,8 @@ static void go_direct(struct node *n, const struct caught *c, enum bypass_reason
         reset_and_close(c->fd);
         return;
     }
-    atomic_fetch_add(&n->sessions, 1); /* counted, but not refused: a budget is why it goes direct */
+    atomic_fetch_add(&n->sessions,
+                     2); /* two descriptors; counted, not refused: a budget may be why it goes direct */
     *o = (struct relay_order){.fd = c->fd};
     o->origin = (struct leg_origin){.client = c->client,
                                     .server = c->server,
@@ -406,7 +407,11 @@ void intercept_close(struct node *n)
 
 static void greet_on_worker(struct worker *w, void *arg)
 {
-    greeter_take(w->greeter, (int)(intptr_t)arg);
+    int fd = (int)(intptr_t)arg;
+    if (w->greeter != NULL)
+        greeter_take(w->greeter, fd);
+    else
+        close(fd);
 }
 
 /* Handshakes go to the permanent workers, the one with the least to do first. */
@@ -429,8 +434,13 @@ static void on_tunnel(evutil_socket_t fd, short what, void *arg)
     (void)what;
     for (int i = 0; i < ACCEPT_TURN; i++) {
         int c = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (c < 0)
-            return; /* out of descriptors: tried again when the loop comes round, peers redial */
+        if (c < 0) {
+            bool none_left = errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM;
+            if (none_left)
+                event_del(
+                    &n->tunnel_event); /* level-triggered: it would come round at once; see the next second */
+            return;
+        }
         struct worker *w = pick_greeter(n);
         if (worker_call(w, greet_on_worker, (void *)(intptr_t)c) < 0)
             close(c);
@@ -455,6 +465,12 @@ static enum bypass_reason tight_budget(struct node *n, unsigned percent, char *f
         return BYPASS_MEMORY;
     }
     return BYPASS_COUNT;
+}
+
+void intercept_resume_tunnel(struct node *n)
+{
+    if (n->tunnel_fd >= 0 && !event_pending(&n->tunnel_event, EV_READ, NULL))
+        event_add(&n->tunnel_event, NULL);
 }
 
 void intercept_tick(struct node *n)

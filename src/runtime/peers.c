@@ -47,7 +47,8 @@ static struct peer_note *note_new(const char *name)
 static void take_learned(struct node *n, void *arg)
 {
     struct peer_note *note = arg;
-    links_learn(n, note->name, note->rate_bits_per_s, note->rtt_us);
+    if (!n->stopping)
+        links_learn(n, note->name, note->rate_bits_per_s, note->rtt_us);
     free(note);
 }
 
@@ -145,7 +146,7 @@ static void take_lane(struct worker *w, void *arg)
 static void take_lane_address(struct node *n, void *arg)
 {
     struct delivery *d = arg;
-    if (!addr_equal(&d->peer->lane_from, &d->from)) {
+    if (!n->stopping && !addr_equal(&d->peer->lane_from, &d->from)) {
         d->peer->lane_from = d->from;
         static const struct timeval soon = {0, 20000}; /* a hub's branches dial in together */
         event_add(&n->addresses, &soon);
@@ -295,6 +296,10 @@ struct refusal {
 static void take_refusal(struct node *n, void *arg)
 {
     struct refusal *r = arg;
+    if (n->stopping) {
+        free(r);
+        return;
+    }
     char text[ENDPOINT_TEXT_MAX];
     endpoint_format(&r->server, text);
     switch (r->reason) {

@@ -82,8 +82,9 @@ static int start_thread(struct worker *w)
 static void worker_free(struct worker *w)
 {
     greeter_free(w->greeter);
-    landscape_unref(w->landscape);
+    w->greeter = NULL; /* a connection may still wait in the loop's box */
     loop_free(w->host.loop);
+    landscape_unref(w->landscape);
     free(w);
 }
 

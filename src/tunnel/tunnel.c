@@ -243,11 +243,31 @@ void tunnel_lose(struct slot *s, int err)
 
 /* ---- lanes that come up ---- */
 
+/* Take a lane out of its slot and free it. Its callbacks must not be on the stack. */
+static void discard(struct slot *s)
+{
+    struct tunnel *t = s->tunnel;
+    struct lane *old = s->lane;
+    s->lane = NULL;
+    s->stalled = false;
+    t->up_count--;
+    t->retired_in_bytes += lane_counters(old)->in_bytes;
+    t->retired_out_bytes += lane_counters(old)->out_bytes;
+    lane_close(old);
+    lane_free(old);
+}
+
+static bool is_known_instance(const struct tunnel *t, const struct lane *l)
+{
+    const struct greeting *g = lane_greeting(l);
+    return t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
+}
+
 /* Whether the sessions that we hold are the peer's too. Only the first lane of a new connection decides:
  * while lanes are up both sides hold the same. */
 static void meet_instance(struct tunnel *t, const struct greeting *g, bool first)
 {
-    bool same = t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
+    bool same = memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
     bool resumes = memcmp(g->resume_instance, t->world->instance, sizeof(g->resume_instance)) == 0;
     if (t->knows_peer && (!same || (first && !resumes && t->heard))) {
         t->heard = false;
@@ -321,34 +341,6 @@ static bool newcomer_wins(const struct slot *s, const struct lane *l)
     return lane_is_dialled(l) == s->tunnel->is_lower;
 }
 
-static void replace(struct slot *s, struct lane *l)
-{
-    struct tunnel *t = s->tunnel;
-    struct lane *old = s->lane;
-    s->lane = NULL;
-    t->up_count--;
-    t->retired_in_bytes += lane_counters(old)->in_bytes;
-    t->retired_out_bytes += lane_counters(old)->out_bytes;
-    lane_close(old);
-    lane_free(old); /* its callbacks are not on the stack: the newcomer's are, or a mail's */
-    enter(s, l, false);
-    t->events->lane_lost(t->owner, s->number);
-}
-
-/* The lane enters its slot, unless a better one is there. */
-static bool settle(struct slot *s, struct lane *l)
-{
-    if (s->lane != NULL && !newcomer_wins(s, l))
-        return false;
-    if (s->lane != NULL)
-        replace(s, l);
-    else
-        enter(s, l, s->tunnel->up_count == 0);
-    return true;
-}
-
-/* ---- dialling ---- */
-
 static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
 {
     for (size_t i = 0; i < peer->pin_count; i++) {
@@ -357,6 +349,36 @@ static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
     }
     return false;
 }
+
+/* The lane enters its slot, unless a better one is there. The lane's own callbacks may be on the stack, those
+ * of the lanes in the slots are not. */
+static bool settle(struct slot *s, struct lane *l)
+{
+    struct tunnel *t = s->tunnel;
+    if (!is_pinned(t->peer, lane_pin(l)))
+        return false; /* a reload took the pin away while the lane was on its way here */
+    if (t->knows_peer && !is_known_instance(t, l)) {
+        /* Lanes of the peer's last life may still bring what it sent: in the new one those ids mean other
+         * sessions. */
+        for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+            if (t->slots[i].lane != NULL)
+                discard(&t->slots[i]);
+        }
+        enter(s, l, true);
+        return true;
+    }
+    if (s->lane != NULL && !newcomer_wins(s, l))
+        return false;
+    bool replaces = s->lane != NULL, first = t->up_count == 0;
+    if (replaces)
+        discard(s);
+    enter(s, l, first);
+    if (replaces)
+        t->events->lane_lost(t->owner, s->number);
+    return true;
+}
+
+/* ---- dialling ---- */
 
 /* The first lane leads: the others are dialled when its handshake is done. The peer knows us by then, and has
  * set the route that lets its side of them start at the link's rate. */
@@ -619,6 +641,11 @@ void tunnel_reconfigure(struct tunnel *t, const struct config_peer *peer)
             lane_close(s->lane);
             tunnel_lose(s, unpinned ? -ERR_PIN : -ERR_CLOSED);
         }
+        if (s->dialled != NULL) { /* to the old address, perhaps, or past the old pins */
+            lane_close(s->dialled);
+            bury(t, s->dialled);
+            s->dialled = NULL;
+        }
         want_redial(s);
     }
 }
@@ -649,46 +676,4 @@ void tunnel_forget(struct tunnel *t)
     static const uint8_t none[GREETING_INSTANCE_BYTES];
     t->knows_peer = t->heard = false;
     t->world->resume(t->world->owner, t->peer->name, none);
-}
-
-bool tunnel_is_up(const struct tunnel *t)
-{
-    return t->up_count > 0;
-}
-
-unsigned tunnel_lanes_up(const struct tunnel *t)
-{
-    return t->up_count;
-}
-
-uint64_t tunnel_opening_credit(const struct tunnel *t)
-{
-    return t->opening_credit;
-}
-
-bool tunnel_is_lower(const struct tunnel *t)
-{
-    assert(t->knows_pin);
-    return t->is_lower;
-}
-
-const struct linkrate *tunnel_linkrate(const struct tunnel *t)
-{
-    return &t->rate;
-}
-
-uint64_t tunnel_rtt_us(const struct tunnel *t)
-{
-    uint64_t best = t->rate.rtt_us;
-    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
-        const struct slot *s = &t->slots[i];
-        if (s->lane != NULL && s->srtt_us > 0 && (best == 0 || s->srtt_us < best))
-            best = s->srtt_us;
-    }
-    return best;
-}
-
-const char *tunnel_reason(const struct tunnel *t)
-{
-    return t->reason;
 }

@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <string.h>
@@ -66,6 +67,8 @@ static bool look(struct slot *s, struct linkrate_sample *sample)
     s->outstanding = outstanding;
     if (acked_more) {
         s->alive_us = sample->now_us;
+        if (s->stalled)
+            tunnel_kick(s->tunnel); /* its turn again: the edge that told of room may be long past */
         s->stalled = false;
     }
     sample->acked_bytes += info.tcpi_bytes_acked - s->acked;
@@ -234,4 +237,46 @@ void tunnel_wire_bytes(const struct tunnel *t, uint64_t *in, uint64_t *out)
         *in += lane_counters(l)->in_bytes;
         *out += lane_counters(l)->out_bytes;
     }
+}
+
+bool tunnel_is_up(const struct tunnel *t)
+{
+    return t->up_count > 0;
+}
+
+unsigned tunnel_lanes_up(const struct tunnel *t)
+{
+    return t->up_count;
+}
+
+uint64_t tunnel_opening_credit(const struct tunnel *t)
+{
+    return t->opening_credit;
+}
+
+bool tunnel_is_lower(const struct tunnel *t)
+{
+    assert(t->knows_pin);
+    return t->is_lower;
+}
+
+const struct linkrate *tunnel_linkrate(const struct tunnel *t)
+{
+    return &t->rate;
+}
+
+uint64_t tunnel_rtt_us(const struct tunnel *t)
+{
+    uint64_t best = 0;
+    for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
+        const struct slot *s = &t->slots[i];
+        if (s->lane != NULL && s->srtt_us > 0 && (best == 0 || s->srtt_us < best))
+            best = s->srtt_us;
+    }
+    return best != 0 ? best : t->rate.rtt_us;
+}
+
+const char *tunnel_reason(const struct tunnel *t)
+{
+    return t->reason;
 }

@@ -22,10 +22,10 @@ static const struct column peer_columns[] = {
     {"RTT_MS", "rtt_ms", COLUMN_DECIMAL},
     {"MBIT", "rate_mbit", COLUMN_DECIMAL},
     {"SESSIONS", "sessions", COLUMN_COUNT},
-    {"IN", "in_bytes", COLUMN_BYTES},
-    {"OUT", "out_bytes", COLUMN_BYTES},
-    {"WAN_IN", "wire_in_bytes", COLUMN_BYTES},
-    {"WAN_OUT", "wire_out_bytes", COLUMN_BYTES},
+    {"FROM_LAN", "in_bytes", COLUMN_BYTES},
+    {"TO_LAN", "out_bytes", COLUMN_BYTES},
+    {"FROM_WAN", "wire_in_bytes", COLUMN_BYTES},
+    {"TO_WAN", "wire_out_bytes", COLUMN_BYTES},
     {"REASON", "reason", COLUMN_TEXT},
 };
 
@@ -45,11 +45,16 @@ static const struct column lane_columns[] = {
 };
 
 static const struct column session_columns[] = {
-    {"ID", "id", COLUMN_COUNT},         {"CLIENT", "client", COLUMN_TEXT},
-    {"SERVER", "server", COLUMN_TEXT},  {"PEER", "peer", COLUMN_TEXT},
-    {"CLASS", "class", COLUMN_TEXT},    {"STATE", "state", COLUMN_TEXT},
-    {"AGE", "age_s", COLUMN_DURATION},  {"IN", "in_bytes", COLUMN_BYTES},
-    {"OUT", "out_bytes", COLUMN_BYTES}, {"WAN", "wire_bytes", COLUMN_BYTES},
+    {"ID", "id", COLUMN_COUNT},
+    {"CLIENT", "client", COLUMN_TEXT},
+    {"SERVER", "server", COLUMN_TEXT},
+    {"PEER", "peer", COLUMN_TEXT},
+    {"CLASS", "class", COLUMN_TEXT},
+    {"STATE", "state", COLUMN_TEXT},
+    {"AGE", "age_s", COLUMN_DURATION},
+    {"FROM_LAN", "in_bytes", COLUMN_BYTES},
+    {"TO_LAN", "out_bytes", COLUMN_BYTES},
+    {"TO_WAN", "wire_bytes", COLUMN_BYTES},
     {"LANE", "lane", COLUMN_COUNT},
 };
 

@@ -49,7 +49,7 @@ START_TEST(closed_ids_agree_with_a_model)
             uint64_t n = 1 + (uint64_t)rand() % (IDS - 2);
             if (seed % 2 == 0 && i < IDS - 2)
                 n = (uint64_t)(i ^ 7) % (IDS - 2) + 1;   /* nearly in order, as sessions end */
-            ck_assert_int_eq(closed_add(&c, n << 1), 0); /* some for a second time */
+            ck_assert_int_eq(closed_add(&c, n << 1, CLOSED_RANGES_MAX), 0); /* some for a second time */
             closed[n] = true;
             if (i % 100 == 0)
                 check_ids(&c, closed);
@@ -65,9 +65,9 @@ START_TEST(the_largest_ids_do_not_wrap)
 {
     struct closed_ids c = {0};
     uint64_t last = UINT64_MAX;
-    ck_assert_int_eq(closed_add(&c, last), 0);
-    ck_assert_int_eq(closed_add(&c, last - 2), 0);
-    ck_assert_int_eq(closed_add(&c, 2), 0);
+    ck_assert_int_eq(closed_add(&c, last, CLOSED_RANGES_MAX), 0);
+    ck_assert_int_eq(closed_add(&c, last - 2, CLOSED_RANGES_MAX), 0);
+    ck_assert_int_eq(closed_add(&c, 2, CLOSED_RANGES_MAX), 0);
     ck_assert(closed_has(&c, last) && closed_has(&c, last - 2) && closed_has(&c, 2));
     ck_assert(!closed_has(&c, last - 4) && !closed_has(&c, 4));
     ck_assert_uint_eq(c.count, 2);
