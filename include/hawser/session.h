@@ -56,6 +56,7 @@ struct session {
     bool retired;          /* over for the tunnel; only the leg is waited for */
     bool finish_sent;      /* leg_finish was said */
     bool fin_sent;         /* over a lane that is not lost since */
+    bool fin_said;         /* ever */
     enum frame_rst_reason rst_reason;
     enum session_half out, in;
 
@@ -135,7 +136,6 @@ struct mux {
         enum frame_rst_reason reason;
     } * answers; /* RST to answer with, for sessions that are no more or were refused */
     size_t answer_count;
-    uint64_t unknown_told; /* the unknown session whose DATA was answered last */
     uint64_t breach_logged_us;
     struct event late_acks, hold;
     struct mux_totals totals;

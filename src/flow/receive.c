@@ -287,7 +287,7 @@ void receive_consumed(struct session *s, uint64_t total)
 static void take_ack(struct session *s, uint64_t offset)
 {
     bool with_fin =
-        s->out == HALF_ENDING && s->fin_sent && !s->reset_after_sent && offset == s->replay.read + 1;
+        s->out == HALF_ENDING && s->fin_said && !s->reset_after_sent && offset == s->replay.read + 1;
     uint64_t upto = with_fin ? s->replay.read : offset;
     if (s->out > HALF_ENDING)
         return;
@@ -339,10 +339,6 @@ static void take_credit(struct session *s, const struct frame *f)
 static int take_unknown(struct mux *m, const struct frame *f)
 {
     bool waits = f->type == FRAME_FIN || (f->type == FRAME_RST && f->rst.answer == 0);
-    if (f->type == FRAME_DATA && f->session != m->unknown_told) {
-        m->unknown_told = f->session; /* once in a row: a reset download's bytes are many */
-        waits = true;
-    }
     if (waits)
         mux_answer_rst(m, f->session, FRAME_RST_UNKNOWN);
     return m->answer_count < MUX_ANSWERS_MAX ? 0 : -ERR_WIRE_VALUE;

@@ -265,7 +265,7 @@ static int put_want(struct session *s, unsigned slot, uint32_t want, struct curs
         break;
     case WANT_FIN:
         f.type = FRAME_FIN;
-        s->fin_sent = true; /* or wanted again, if it does not fit now */
+        s->fin_sent = s->fin_said = true; /* or wanted again, if it does not fit now */
         f.fin.final = s->replay.read;
         break;
     default:
