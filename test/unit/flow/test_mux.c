@@ -1,3 +1,4 @@
+#include <errno.h>
 /* test_mux.c - sessions between two muxes over real lanes on loopback: every byte, every kind of end. */
 #include "flow/rig.h"
 
@@ -238,7 +239,8 @@ START_TEST(a_forbidden_open_resets_the_client)
     rig_wait_up(&rig);
     atomic_store(&rig.nodes[1].admit_reason, FRAME_RST_FORBIDDEN);
     int client = rig_connect(&rig, 0, server_port);
-    ck_assert_int_ge(send(client, "GET", 3, MSG_NOSIGNAL), 0);
+    ssize_t sent = send(client, "GET", 3, MSG_NOSIGNAL);
+    ck_assert(sent == 3 || errno == ECONNRESET || errno == EPIPE); /* it may be quicker than we are */
     rig_expect_reset(client);
     close(client);
     rig_until(rig_sessions(&rig) == 0);
