@@ -11,7 +11,14 @@ from bench_contenders import RIVALS
 RIVAL_NAMES = [kind.name for kind in RIVALS]
 
 
-def about(plan, begun):
+def commit():
+    """What is checked out, "" outside of git."""
+    done = subprocess.run(["git", "-C", bed.SOURCE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
+                          check=False)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def about(plan, begun, checked_out):
     """The machine and the run."""
     model = ""
     with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
@@ -20,13 +27,11 @@ def about(plan, begun):
                 model = line.split(":", 1)[1].strip()
                 break
     system = platform.freedesktop_os_release().get("PRETTY_NAME", "Linux")
-    commit = subprocess.run(["git", "-C", bed.SOURCE, "rev-parse", "--short", "HEAD"], capture_output=True, text=True,
-                            check=False)
     with open("/proc/meminfo", encoding="ascii") as file:
         memory = int(file.readline().split()[1]) / (1 << 20)
     return {"date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(begun)), "minutes": (time.time() - begun) / 60,
             "cpu": model, "cores": os.cpu_count(), "memory_gb": round(memory), "kernel": platform.release(),
-            "system": system, "commit": commit.stdout.strip() if commit.returncode == 0 else "",
+            "system": system, "commit": checked_out,
             "runs": plan.runs, "quick": plan.quick}
 
 
@@ -87,7 +92,9 @@ class Row:
                 ours <= limit if least else ours >= limit)
 
     def verdict(self):
-        return "" if not self.measured else "reached" if self.good else "MISSED"
+        if not self.measured:
+            return ""
+        return "FAILED" if self.trouble else "reached" if self.good else "MISSED"
 
 
 def geo_rows(figures):
@@ -126,7 +133,7 @@ def latency_rows(figures):
                 figures.value("first", "hawser", "round_trips"), 1.01, "", 3,
                 other=figures.best("first", "round_trips"), trouble=figures.trouble("first", "hawser"))]
     for metric, text, limit in (("p50_us", "p50", 100), ("p99_us", "p99", 1000)):
-        base = figures.value("latency", "direct-cubic", metric)
+        base = figures.best("latency", metric, keys=("direct-cubic", "direct-bbr"))[0]
         ours = figures.value("latency", "hawser", metric)
         best = figures.best("latency", metric, keys=[name for name in RIVAL_NAMES if not name.startswith("direct")])
         added = ours - base if ours is not None and base is not None else None
@@ -243,7 +250,13 @@ def page(document):
              f"{info['date']}, {info['cpu']}, {info['cores']} cores, {info['memory_gb']} GB, Linux {info['kernel']}, "
              f"{info['system']}" + (f", commit {info['commit']}" if info["commit"] else "") +
              f"; {info['runs']} run{'s' if info['runs'] > 1 else ''}{' (--quick)' if info['quick'] else ''}, "
-             f"{info['minutes']:.0f} minutes.", "", "## What must be reached", "",
+             f"{info['minutes']:.0f} minutes.", ""]
+    for part in document.get("renewed", []):
+        what = "; ".join(f"{name}: {', '.join(keys)}" for name, keys in part["only"].items())
+        lines.append(f"- Measured anew {part['date']}, commit {part['commit'] or '-'}, {part['runs']} runs: {what}.")
+    if document.get("renewed"):
+        lines.append("")
+    lines += ["## What must be reached", "",
              "| " + " | ".join(HEADS) + " |", "|---|---:|---:|---:|---|"]
     for row in rows_of(document):
         lines.append(f"| {row.measure.strip()} | {row.reach} | {row.hawser} | {row.other} | {row.verdict()} |")
