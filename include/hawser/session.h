@@ -136,7 +136,8 @@ struct mux {
         enum frame_rst_reason reason;
     } * answers; /* RST to answer with, for sessions that are no more or were refused */
     size_t answer_count;
-    uint64_t breach_logged_us;
+    uint64_t breach_second_us; /* a peer may break the protocol at will: so many lines a second */
+    uint64_t breaches_logged;
     struct event late_acks, hold;
     struct mux_totals totals;
     size_t live;           /* sessions in memory */
@@ -159,6 +160,7 @@ enum {
     SESSION_EARLY_MAX = 8192,      /* slices waiting behind a gap */
     MUX_ANSWERS_MAX = 65536,
     MUX_ACK_LATE_US = 20000,
+    MUX_BREACHES_A_SECOND = 20,
     MUX_HOLD_NEW_US = 2000000, /* sessions that the peer has not confirmed wait no longer for a lane */
 };
 
@@ -172,6 +174,8 @@ void session_set_in(struct session *s, enum session_half to);
 bool session_half_may(enum session_half from, enum session_half to);
 /* Reset from here: the host's connection is aborted, the peer is told. */
 void session_reset(struct session *s, enum frame_rst_reason reason);
+/* Whether another line about a breach may be logged this second. */
+bool session_may_log(struct mux *m);
 /* The peer's RST. */
 void session_take_rst(struct session *s, const struct frame *f);
 /* What came before the peer's RST is delivered, or will not come: reset our host, answer. */

@@ -178,8 +178,9 @@ static void take_data(struct session *s, const struct frame *f, struct chunk *ch
     if (s->in > HALF_ENDING || end <= s->received)
         return;
     if (end > s->final || end < f->data.offset || !within_credit(s, end)) {
-        log_debug("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
-                  end > s->final ? "end" : "credit");
+        if (session_may_log(s->mux))
+            log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
+                     end > s->final ? "end" : "credit");
         session_reset(s, FRAME_RST_PROTOCOL);
         return;
     }

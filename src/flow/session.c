@@ -251,17 +251,25 @@ static void reset_halves(struct session *s)
         leg_abort(s->leg);
 }
 
+bool session_may_log(struct mux *m)
+{
+    uint64_t now = clock_now_us();
+    if (now - m->breach_second_us > 1000000) {
+        m->breach_second_us = now;
+        m->breaches_logged = 0;
+    }
+    return m->breaches_logged++ < MUX_BREACHES_A_SECOND;
+}
+
 void session_reset(struct session *s, enum frame_rst_reason reason)
 {
     if (s->retired || (s->out >= HALF_DONE && s->in >= HALF_DONE)) {
         session_check_over(s);
         return;
     }
-    if (reason == FRAME_RST_PROTOCOL && clock_now_us() - s->mux->breach_logged_us > 1000000) {
-        s->mux->breach_logged_us = clock_now_us(); /* one a second: a peer may break it at will */
+    if (reason == FRAME_RST_PROTOCOL && session_may_log(s->mux))
         log_warn("peer %s: session %llu broke the protocol and is reset", s->mux->peer->name,
                  (unsigned long long)s->id);
-    }
     if (reason == FRAME_RST_BY_HOST && replay_again_left(&s->replay) > 0)
         reason = FRAME_RST_OTHER; /* some of what was sent is lost: the peer must not wait for it */
     bool owes_answer = s->reset_after_final;

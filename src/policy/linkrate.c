@@ -14,7 +14,6 @@ enum {
     LOSS_LEAST_SEGMENTS = 64,
     PACING_PERMILLE = 970,
     RAISE_PERMILLE = 50,
-    CAP_OVER_PERCENT = 15,
     CAP_REACHED_PERCENT = 85,
     CAP_RAISE_PERCENT = 25,
 };
@@ -53,13 +52,11 @@ static uint64_t window_us(const struct linkrate *r)
     return 2 * r->rtt_us > WINDOW_MIN_US ? 2 * r->rtt_us : WINDOW_MIN_US;
 }
 
-static bool judge_unconfigured(struct linkrate *r, bool full, bool lossy, uint64_t delivered)
+static bool judge_unconfigured(struct linkrate *r, bool full, uint64_t delivered)
 {
     uint64_t was = r->cap;
-    if (lossy && r->best > 0 && (r->cap == 0 || r->cap > r->best + r->best / 100 * CAP_OVER_PERCENT))
-        r->cap = r->best + r->best / 100 * CAP_OVER_PERCENT;
-    else if (full && !lossy && delivered > r->cap / 100 * CAP_REACHED_PERCENT)
-        r->cap += r->cap / 100 * CAP_RAISE_PERCENT;
+    if (full && r->cap > 0 && delivered > r->cap / 100 * CAP_REACHED_PERCENT)
+        r->cap += r->cap / 2; /* the link is better than it was: soon out of the way */
     return r->cap != was;
 }
 
@@ -73,7 +70,7 @@ static bool judge(struct linkrate *r, uint64_t now_us, uint64_t length_us)
     bool lossy = moved > (uint64_t)LOSS_LEAST_SEGMENTS * r->mss &&
                  r->window_retransmitted * 1000 > r->window_acked * LOSS_HIGH_PERMILLE;
     if (r->configured == 0)
-        return judge_unconfigured(r, full, lossy, delivered);
+        return judge_unconfigured(r, full, delivered);
     uint64_t pace = payload_of(r, r->target) / 1000 * PACING_PERMILLE;
     if (full && lossy && delivered * 10 < pace * 9) {
         if (delivered < r->best)
@@ -132,7 +129,8 @@ bool linkrate_update(struct linkrate *r, const struct linkrate_sample *s)
     r->window_retransmitted += s->retransmitted_bytes;
     if (s->limited_by_us)
         r->window_full = false;
-    bool changed = s->delivery_bytes_per_s > 0 && take_delivery(r, s->delivery_bytes_per_s);
+    bool changed =
+        s->delivery_bytes_per_s > 0 && !s->limited_by_us && take_delivery(r, s->delivery_bytes_per_s);
     uint64_t length_us = s->now_us - r->window_start_us;
     if (length_us < window_us(r))
         return changed;

@@ -588,6 +588,7 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     t->peer = peer;
     t->events = events;
     t->owner = owner;
+    t->starved = true;
     t->kick = (struct task){.run = run_kick, .owner = t};
     t->reap = (struct task){.run = run_reap, .owner = t};
     linkrate_init(&t->rate, peer->rate_bits_per_s, learned_rate_bits_per_s, learned_rtt_us,

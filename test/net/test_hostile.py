@@ -662,7 +662,8 @@ def test_garbage_in_the_control_socket():
             for _ in range(50):
                 with socket.socket(socket.AF_UNIX) as client:
                     client.connect(scene.far.control)
-                    client.sendall(verb)
+                    with contextlib.suppress(BrokenPipeError):  # past the most clients the next is closed at once
+                        client.sendall(verb)
         clients = []
         for _ in range(200):
             clients.append(socket.socket(socket.AF_UNIX))
