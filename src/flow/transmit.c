@@ -345,13 +345,18 @@ static void fill_owed(struct mux *m, unsigned slot, struct cursor_out *out)
 {
     struct frame f = {.type = FRAME_RST};
     f.rst.answer = 1;
-    while (m->answer_count > 0) {
-        f.session = m->answers[m->answer_count - 1].id;
-        f.rst.reason = m->answers[m->answer_count - 1].reason;
+    size_t taken = 0; /* in order: of two answers for one session the first tells the true reason */
+    for (; taken < m->answer_count; taken++) {
+        f.session = m->answers[taken].id;
+        f.rst.reason = m->answers[taken].reason;
         if (frame_put(out, &f) < 0)
-            return;
-        m->answer_count--;
+            break;
     }
+    m->answer_count -= taken;
+    if (taken > 0)
+        memmove(m->answers, m->answers + taken, m->answer_count * sizeof(m->answers[0]));
+    if (m->answer_count > 0)
+        return;
     struct session *s;
     while ((s = TAILQ_FIRST(&m->owing)) != NULL) {
         if (!put_owed(s, slot, out))
