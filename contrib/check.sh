@@ -84,7 +84,15 @@ run_tests() { # TITLE FOLDER CTEST-OPTION...
     shift 2
     say "$title"
     rm -f "$report"
-    "${runner[@]}" ctest --test-dir "$folder" -j "$test_jobs" --output-on-failure --output-junit "$report" "$@"
+    # A shared machine stalls for seconds now and then. What fails is tried once more (not with --long, which wants every
+    # test to pass three times), and what needed it is named: it is a fault of the test, or a race, to be looked at.
+    local again=(--repeat until-pass:2)
+    if [ $extent = long ]; then
+        again=()
+    fi
+    "${runner[@]}" ctest --test-dir "$folder" -j "$test_jobs" --output-on-failure --output-junit "$report" \
+        "${again[@]}" "$@" | tee "$folder/check-output.log"
+    grep -E 'Test +#[0-9]+: .*\*\*\*' "$folder/check-output.log" | sed 's/^/failed at first: /' | sort -u
     if [ ! -s "$report" ]; then
         broken_steps+=("$title: ctest left no report")
         return

@@ -122,7 +122,7 @@ def test_ten_thousand_mixed_sessions():
         assert sum(result["sessions"] for result in results) == 16540 + (1010 if bed.ipv6 else 0)
         total = server.stop()
         assert total["finished"] + total["left"] == sum(result["sessions"] for result in results), total
-        assert total["most_at_once"] >= held
+        assert total["most_at_once"] >= (9500 if bed.ipv6 else 9000)  # the idle ones; others may have said all
         for daemon in pair.all():
             wait_sessions(daemon, 0)
             assert daemon.ctl("peers")[0]["state"] == "up"
