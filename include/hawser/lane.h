@@ -78,7 +78,6 @@ bool lane_is_dialled(const struct lane *l); /* by us */
 const struct endpoint *lane_remote(const struct lane *l);
 const uint8_t *lane_pin(const struct lane *l);
 int lane_fd(const struct lane *l);
-void *lane_owner(const struct lane *l);
 
 struct lane_counters {
     uint64_t in_bytes, out_bytes;     /* of ciphertext, from and to the socket */

@@ -89,8 +89,6 @@ void leg_release(struct leg *l);
 /* Give back what the calling thread keeps for its legs; at its end. */
 void leg_thread_end(void);
 
-struct leg_host *leg_host_of(const struct leg *l);
-
 /* The socket of an origin, connecting; origin.c. as_self: in our own name. fd or -errno. */
 int origin_connect(const struct leg_origin *o, bool as_self);
 bool origin_remembered_self(struct origin_memory *m, const struct addr *server, uint64_t now_us);

@@ -189,7 +189,6 @@ void session_check_over(struct session *s);
 void session_want(struct session *s, uint32_t wants);
 /* Take a first window, or a larger one, from memory. */
 void session_grow_window(struct session *s, uint64_t wanted);
-uint64_t session_memory_left(const struct mux *m);
 /* Let the host be read as far as memory and the queue allow. */
 void session_update_allowed(struct session *s);
 /* Everything was sent: then the end, or the reset, of the direction. */

@@ -505,11 +505,6 @@ void leg_release(struct leg *l)
     loop_post(l->host->loop, &l->life_mail.mail);
 }
 
-struct leg_host *leg_host_of(const struct leg *l)
-{
-    return l->host;
-}
-
 void leg_thread_end(void)
 {
     chunk_unref(read_chunk);

@@ -8,7 +8,6 @@ struct relay_side {
     struct relay *relay;
     struct leg *leg;
     struct relay_side *other;
-    uint64_t taken; /* bytes of the other side's host that ours has consumed */
     bool closed;
 };
 
@@ -42,7 +41,6 @@ static void on_eof(void *owner)
 static void on_consumed(void *owner, uint64_t total)
 {
     struct relay_side *side = owner;
-    side->taken = total;
     if (!side->other->closed)
         leg_allow(side->other->leg, total + RELAY_WINDOW_BYTES);
 }

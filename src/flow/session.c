@@ -59,11 +59,6 @@ const char *session_state_text(const struct session *s)
 
 /* ---- memory ---- */
 
-uint64_t session_memory_left(const struct mux *m)
-{
-    return budget_left(&m->world->memory->growth);
-}
-
 void session_grow_window(struct session *s, uint64_t wanted)
 {
     struct mux_memory *memory = s->mux->world->memory;

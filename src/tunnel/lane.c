@@ -611,11 +611,6 @@ int lane_fd(const struct lane *l)
     return l->fd;
 }
 
-void *lane_owner(const struct lane *l)
-{
-    return l->owner;
-}
-
 const struct lane_counters *lane_counters(const struct lane *l)
 {
     return &l->counters;
