@@ -13,12 +13,25 @@
 
 enum { CHUNK_STANDARD_BYTES = 65536 };
 
+/* Where a chunk's bytes live in the store's address space: the chunk is a segment of that name. All zero: in
+ * no segment. */
+struct segment_id {
+    uint64_t epoch;  /* random, of one life of one store */
+    uint32_t number; /* counted up in that life; never used twice */
+};
+
 struct chunk {
     _Atomic uint32_t refs;
     uint32_t cap; /* bytes */
     struct chunk *next_spare;
+    struct segment_id segment;
     uint8_t bytes[];
 };
+
+static inline bool chunk_is_segment(const struct chunk *c)
+{
+    return c->segment.epoch != 0;
+}
 
 /* A chunk of at least cap bytes with one reference, or NULL when memory is out. */
 struct chunk *chunk_new(size_t cap);

@@ -29,6 +29,7 @@ struct chunk *chunk_new(size_t cap)
     atomic_init(&c->refs, 1);
     c->cap = (uint32_t)cap;
     c->next_spare = NULL;
+    c->segment = (struct segment_id){0};
     atomic_fetch_add_explicit(&bytes_total, sizeof(*c) + cap, memory_order_relaxed);
     return c;
 }

@@ -1,0 +1,112 @@
+/* store.h - bytes that hawser keeps, to know them again when they come a second time (floor 1; no fd, clock
+ * or thread; one thread a store: a peer's home).
+ *
+ * Address space: segments of STORE_SEGMENT_BYTES, each named by a segment_id that is never used twice, and in
+ * each an offset. A segment is a chunk (chunk.h) whose `segment` is set, so a slice into it is at once bytes
+ * and their address; slices keep a segment's memory alive, whatever becomes of it in the store.
+ *
+ * Own segments are written by store_take: bytes from a host are cut into pieces that were seen before
+ * (matches) and new ones, which are appended at addresses of this store's choosing. Segments of another node
+ * are written by store_fill, at the addresses that node names; they are sparse. Both kinds are indexed and
+ * matched alike. Which peer holds what is not known here (holdings.h).
+ *
+ * Matching is max-match (Spring and Wetherall, 'A Protocol-Independent Technique for Eliminating Redundant
+ * Network Traffic', SIGCOMM 2000; Anand et al., 'EndRE', NSDI 2010): anchors by content, looked up in an index
+ * of hints, verified by comparing the bytes themselves, extended both ways. A hash is never an identity. */
+#ifndef HAWSER_STORE_H
+#define HAWSER_STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "hawser/budget.h"
+#include "hawser/chunk.h"
+#include "hawser/intervals.h"
+
+struct store;
+
+enum {
+    STORE_SEGMENT_BYTES = 16 << 20,
+    STORE_MATCH_MIN = 24,         /* bytes of the shortest match that is ever taken */
+    STORE_COPY_BELOW_BYTES = 2048 /* a shorter match is appended as well, so that the next pass is contiguous */
+};
+
+struct store_events {
+    /* A segment was evicted: its name is forgotten here; slices into it stay good. From inside the call that
+     * evicted it (take, fill, adopt). */
+    void (*evicted)(void *owner, const struct segment_id *id);
+};
+
+/* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores).
+ * At most max_bytes of it. seed: of the anchors' multipliers and the index's hash, secret and random (against hash
+ * flooding). epoch: random, not 0. 0 or -ENOMEM. */
+int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uint64_t seed, uint64_t epoch,
+              const struct store_events *events, void *owner);
+void store_free(struct store *s);
+
+/* ---- bytes from a host ---- */
+
+/* What one direction of a session needs to go on matching and appending where it was. Zero-initialised is
+ * new; store_stream_end gives its reserved addresses back. */
+struct store_stream {
+    struct segment_id expect;       /* segment of the expected continuation; zero: none */
+    uint32_t expect_off;            /* its offset there */
+    struct {
+        struct segment_id segment;
+        uint32_t off;
+    } ends[8];                      /* of the last matches */
+    uint8_t end_next;
+    struct segment_id run;          /* own segment where new bytes go; zero: none */
+    uint32_t run_at, run_end;       /* the free part of the run */
+    uint64_t stored_bytes;          /* appended so far: long sessions get longer runs */
+    uint64_t misses_in_a_row_bytes; /* incompressible new bytes: sparser anchors */
+};
+
+/* Take len bytes of the stream, in order. They come out as slices into segments, in order, together exactly the
+ * bytes given, each emitted with a reference of its own. incompressible: what the caller knows of these bytes. emit
+ * returns 0, or a negative error, which ends the call with it (what was emitted stays emitted).
+ * 0, or -ENOBUFS when no segment could be had (nothing was emitted: use the bytes as they are), or emit's. */
+int store_take(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+               bool incompressible, int (*emit)(void *arg, struct slice piece), void *arg);
+void store_stream_end(struct store *s, struct store_stream *stream);
+
+/* ---- bytes and references from a peer ---- */
+
+/* Put bytes at an address that another node chose. source: who says so (any number that names the peer, not 0);
+ * a segment's bytes are defined by the first source that filled it, and never in an own segment. The slice is those
+ * bytes in the segment, with a reference. 0, or negative when they were not stored: -EPERM (another source's or
+ * our own), -EINVAL (outside the segment), -ENOBUFS, -EEXIST (other bytes are there already). */
+int store_fill(struct store *s, uint32_t source, const struct segment_id *id, uint32_t off,
+               const uint8_t *bytes, uint32_t len, struct slice *out);
+/* The bytes at an address, with a reference; false if any of them is not here. */
+bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, uint32_t len, struct slice *out);
+/* 0: own; else the source that filled it; -1: no such segment. */
+int64_t store_source(const struct store *s, const struct segment_id *id);
+/* What is filled in a segment; NULL: no such segment. Borrowed until the next call. */
+const struct intervals *store_filled(const struct store *s, const struct segment_id *id);
+
+/* ---- coming back from disk, and reports ---- */
+
+/* A segment that was read back: chunk (STORE_SEGMENT_BYTES, labelled, given), what is filled in it (taken over and
+ * emptied), its source (0: it was our own; it is never appended to again). Its bytes are indexed. 0, or negative and
+ * the caller keeps both: -EEXIST, -ENOBUFS. Never evicts what is in use: it comes as the oldest. */
+int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
+
+/* for each segment, oldest first. The store must not change meanwhile. */
+void store_each(const struct store *s,
+                void (*visit)(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
+                              const struct intervals *filled),
+                void *arg);
+
+struct store_counters {
+    uint64_t taken_bytes;            /* given to store_take */
+    uint64_t matched_bytes, matches; /* of them: known already */
+    uint64_t appended_bytes, filled_bytes;
+    uint64_t segments, segment_bytes; /* now: segments, and bytes filled in them */
+    uint64_t index_bytes, hints;      /* memory of the index, and entries ever put */
+    uint64_t evicted_segments;
+};
+void store_read_counters(const struct store *s, struct store_counters *out);
+
+#endif
