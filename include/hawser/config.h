@@ -118,6 +118,8 @@ struct config {
     size_t peer_count;
     struct config_class *classes; /* in file order: the first that fits wins */
     size_t class_count;
+
+    char *warnings; /* what is right, but will surprise: lines "FILE:LINE: reason\n"; NULL: nothing */
 };
 
 /* The first thing wrong, as a person reads it: "FILE:LINE: reason". */
@@ -137,6 +139,9 @@ void config_unref(struct config *c);
 /* What differs between two configurations and cannot be applied without a restart, as "key, key" into
  * out (cut to size); returns how many keys. */
 int config_restart_needed(const struct config *was, const struct config *is, char *out, size_t out_size);
+
+/* Log the warnings of a configuration, one line each. */
+void config_log_warnings(const struct config *c);
 
 /* Print the option table as the OPTIONS part of hawser.ini(5) (roff). */
 struct _IO_FILE;

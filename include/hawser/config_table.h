@@ -72,8 +72,10 @@ struct config_option {
     const char *choices;  /* "one|two", or NULL */
     const char *fallback; /* the default as text, read by the same parser; NULL: none */
     const char *absent;   /* for the manual: what its absence means where fallback does not say it; or NULL */
-    const char *syntax;   /* for the manual and error messages: the shape of a value */
-    const char *help;     /* for the manual: sentences */
+    const char
+        *unbuilt;       /* for a warning and the manual: what this version does not do with it yet; or NULL */
+    const char *syntax; /* for the manual and error messages: the shape of a value */
+    const char *help;   /* for the manual: sentences */
 };
 
 enum { CONFIG_OPTIONS_MAX = 64 }; /* rows fit in the bits of a uint64_t */

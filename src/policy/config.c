@@ -10,6 +10,7 @@
 
 #include "config_reader.h"
 #include "hawser/err.h"
+#include "hawser/log.h"
 
 /* The count is not part of the value that others see. */
 struct config_counted {
@@ -35,6 +36,7 @@ static void config_free(struct config *c)
     free(c->identity);
     free(c->store_path);
     free(c->control);
+    free(c->warnings);
     free(c);
 }
 
@@ -127,6 +129,13 @@ int config_load(struct config **out, const char *path, char error[static CONFIG_
         err = config_parse(out, path, text, len_bytes, error);
     free(text);
     return err;
+}
+
+void config_log_warnings(const struct config *c)
+{
+    const char *end;
+    for (const char *at = c->warnings; at != NULL && (end = strchr(at, '\n')) != NULL; at = end + 1)
+        log_warn("%.*s", (int)(end - at), at);
 }
 
 int config_restart_needed(const struct config *was, const struct config *is, char *out, size_t out_size)

@@ -197,6 +197,43 @@ static int check_networks(struct config_reader *r)
     return 0;
 }
 
+/* One warning an option that this version has no use for yet, at the first place where it is set. */
+static int warn_of_unbuilt(struct config_reader *r)
+{
+    char place[PLACE_TEXT_MAX];
+    int err = 0;
+    for (size_t i = 0; err == 0 && i < config_option_count; i++) {
+        const struct config_option *o = &config_options[i];
+        const struct section_place *first = NULL;
+        unsigned count = 0;
+        for (size_t n = 0; o->unbuilt != NULL && n < r->place_count; n++) {
+            if (r->places[n].option_line[i] == 0)
+                continue;
+            first = first == NULL ? &r->places[n] : first;
+            count++;
+        }
+        if (count == 1)
+            err = reader_warn(r, first->option_line[i], "%s %s: %s", place_format(r, first, place), o->key,
+                              o->unbuilt);
+        else if (count > 1)
+            err = reader_warn(r, first->option_line[i], "%s %s, and %u more like it: %s",
+                              place_format(r, first, place), o->key, count - 1, o->unbuilt);
+    }
+    return err;
+}
+
+static int warn_if_nothing_is_served(struct config_reader *r)
+{
+    const struct config *c = r->config;
+    bool serves = c->interface_count > 0;
+    for (size_t i = 0; i < c->peer_count; i++)
+        serves = serves || c->peers[i].serve_set;
+    return serves ? 0
+                  : reader_warn(r, r->line,
+                                "neither [intercept] interface nor a peer's serve is set: nothing is caught "
+                                "and peers can open nothing here; set one of them");
+}
+
 int config_check(struct config_reader *r)
 {
     int err = check_sections(r);
@@ -212,5 +249,9 @@ int config_check(struct config_reader *r)
     }
     if (err == 0)
         err = check_pins(r);
-    return err == 0 ? check_networks(r) : err;
+    if (err == 0)
+        err = check_networks(r);
+    if (err == 0)
+        err = warn_of_unbuilt(r);
+    return err == 0 ? warn_if_nothing_is_served(r) : err;
 }

@@ -60,6 +60,11 @@ static void put_option(FILE *to, const struct config_option *o)
     }
     if (o->flags & CONFIG_RESTART)
         fputs("\nA change needs a restart.", to);
+    if (o->unbuilt != NULL) {
+        fputs("\nNote: ", to);
+        put_text(to, o->unbuilt);
+        fputc('.', to);
+    }
     fputc('\n', to);
 }
 

@@ -26,22 +26,44 @@
  * one. */
 enum { INDENTED_KEY_MAX = 40 };
 
+/* "NAME:LINE: reason", cut to size. */
+static void message_format(const struct config_reader *r, unsigned line, const char *fmt, va_list args,
+                           char out[static CONFIG_ERROR_MAX])
+{
+    int used = snprintf(out, CONFIG_ERROR_MAX, "%.200s:%u: ", r->name, line == 0 ? 1 : line);
+    char *reason = out + used;
+    vsnprintf(reason, (size_t)(CONFIG_ERROR_MAX - used), fmt, args);
+    for (char *c = reason; *c != '\0'; c++) {
+        if (!isprint((unsigned char)*c))
+            *c = '?'; /* a message goes to terminals and logs */
+    }
+}
+
 int reader_fail(struct config_reader *r, int err, unsigned line, const char *fmt, ...)
 {
     va_list args;
     if (r->err < 0)
         return r->err;
     r->err = err;
-    int used = snprintf(r->error, CONFIG_ERROR_MAX, "%.200s:%u: ", r->name, line == 0 ? 1 : line);
-    char *reason = r->error + used;
     va_start(args, fmt);
-    vsnprintf(reason, (size_t)(CONFIG_ERROR_MAX - used), fmt, args);
+    message_format(r, line, fmt, args, r->error);
     va_end(args);
-    for (char *c = reason; *c != '\0'; c++) {
-        if (!isprint((unsigned char)*c))
-            *c = '?'; /* a message goes to terminals and logs */
-    }
     return err;
+}
+
+int reader_warn(struct config_reader *r, unsigned line, const char *fmt, ...)
+{
+    char text[CONFIG_ERROR_MAX], *all = NULL;
+    const char *was = r->config->warnings != NULL ? r->config->warnings : "";
+    va_list args;
+    va_start(args, fmt);
+    message_format(r, line, fmt, args, text);
+    va_end(args);
+    if (asprintf(&all, "%s%s\n", was, text) < 0)
+        return reader_fail(r, -ENOMEM, line, "%s", err_text(-ENOMEM));
+    free(r->config->warnings);
+    r->config->warnings = all;
+    return 0;
 }
 
 char *place_format(const struct config_reader *r, const struct section_place *p,

@@ -43,6 +43,9 @@ struct config_reader {
 /* Keep the first error: "NAME:LINE: reason". Returns err. */
 int reader_fail(struct config_reader *r, int err, unsigned line, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
+/* Add a warning of the same form to the configuration. 0 or -ENOMEM, which is then the error. */
+int reader_warn(struct config_reader *r, unsigned line, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 /* Where an option of a section stands, else its heading. */
 unsigned place_line(const struct section_place *p, const char *key);
 /* "[peer dc]", for messages; returns out. */

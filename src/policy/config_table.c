@@ -273,6 +273,7 @@ const struct config_option config_options[] = {
      AT(store_path),
      .flags = CONFIG_RESTART,
      .absent = "the store is in memory only and cold after a restart",
+     .unbuilt = "this version keeps only what it learned about links there; nothing is deduplicated yet",
      .syntax = "FOLDER",
      .help = "The folder of the store. It is made where it is missing."},
     {.section = CONFIG_SECTION_STORE,
@@ -283,6 +284,7 @@ const struct config_option config_options[] = {
      .min = 64 * MIB,
      .max = 65536 * GIB,
      .fallback = "4G",
+     .unbuilt = "this version does not deduplicate yet",
      .syntax = "SIZE",
      .help = "The most that the store takes on disk. Memory is bounded by memory in [node]."},
 
@@ -359,6 +361,7 @@ const struct config_option config_options[] = {
      .type = CONFIG_TYPE_YESNO,
      AT_CLASS(dedup),
      .fallback = "yes",
+     .unbuilt = "this version does not deduplicate yet",
      .syntax = "yes | no",
      .help = "Whether bytes that the peer already holds are sent as references."},
     {.section = CONFIG_SECTION_CLASS,
@@ -368,6 +371,7 @@ const struct config_option config_options[] = {
      .min = 1,
      .max = 19,
      .fallback = "auto",
+     .unbuilt = "this version does not compress yet",
      .syntax = "auto | off | LEVEL",
      .help = "zstd: by what the link and the CPU have room for, not at all, or at this level."},
     {.section = CONFIG_SECTION_CLASS,
@@ -387,6 +391,7 @@ const struct config_option config_options[] = {
      .min = 8 * KBIT,
      .max = 1000 * GBIT,
      .absent = "none",
+     .unbuilt = "this version does not limit classes yet; weight works",
      .syntax = "RATE | N%",
      .help = "What the class may take while others want the link too: a rate, or a share (0.1% to 100%) of "
              "the peer's "
@@ -406,6 +411,7 @@ const struct config_option config_options[] = {
      AT(http),
      .flags = CONFIG_RESTART,
      .absent = "none",
+     .unbuilt = "this version has no dashboard yet; use hawserctl, and 'hawserctl metrics'",
      .syntax = "ADDRESS:PORT",
      .help =
          "Where the dashboard and /metrics are served. Without a password: keep it on a loopback address."},

@@ -37,6 +37,7 @@ static int check_file(const char *path)
         fprintf(stderr, "%s\n", error);
         return EXIT_WRONG;
     }
+    config_log_warnings(c);
     config_unref(c);
     printf("%s: good\n", path);
     return EXIT_FINE;

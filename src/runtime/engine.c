@@ -125,26 +125,6 @@ void engine_free(struct node *n)
     free(n);
 }
 
-/* What the file may say already and this version does not do yet: said, so that nobody relies on it. */
-static void tell_unbuilt(const struct config *c)
-{
-    for (size_t i = 0; i < c->class_count; i++) {
-        if (c->classes[i].limit.bits_per_s != 0 || c->classes[i].limit.permille != 0)
-            log_warn("[class %s] limit: this version does not limit classes yet; weight works",
-                     c->classes[i].name);
-    }
-    if (c->store_path != NULL)
-        log_warn("[store]: this version keeps only what it learned about links there; nothing is "
-                 "deduplicated yet");
-    if (c->http.addr.family != AF_UNSPEC)
-        log_warn("[admin] http: this version has no dashboard yet; use hawserctl, and `hawserctl metrics`");
-    bool serves = c->interface_count > 0;
-    for (size_t i = 0; i < c->peer_count; i++)
-        serves = serves || c->peers[i].serve_set;
-    if (!serves)
-        log_warn("neither [intercept] interface nor a peer's serve is set: peers can open nothing here");
-}
-
 static void on_addresses(evutil_socket_t fd, short what, void *arg);
 
 int engine_start(struct node **out, const struct keeper_engine_start *start)
@@ -152,7 +132,6 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
     mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES); /* buffers come and go: keep their pages */
     mallopt(M_MMAP_THRESHOLD, HEAP_MMAP_BYTES);
     log_set_level((enum log_level)start->config->log_level);
-    tell_unbuilt(start->config);
     struct node *n = calloc(1, sizeof(*n));
     if (n == NULL)
         return -ENOMEM;

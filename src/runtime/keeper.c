@@ -285,6 +285,7 @@ static int reload_apply(struct keeper *k, struct config *c, char error[static CO
     config_unref(k->config);
     k->config = config_ref(c);
     log_set_level((enum log_level)c->log_level);
+    config_log_warnings(c);
     return 0;
 }
 
@@ -535,6 +536,7 @@ static int config_first(struct keeper *k)
         return err;
     }
     log_set_level((enum log_level)k->config->log_level);
+    config_log_warnings(k->config);
     return 0;
 }
 

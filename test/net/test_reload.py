@@ -3,6 +3,7 @@ programs may rely on in `hawserctl --json`."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 
@@ -162,6 +163,18 @@ def test_a_bad_file_changes_nothing():
             pair.near.write_conf(good)
             assert reloaded(reload(pair.near)) == ""
             assert way(bed.client, bed.server) == CARRIED
+
+
+def test_what_has_no_effect_is_said_at_the_check_at_the_start_and_at_a_reload():
+    with Bed("lan") as bed:
+        pair = bed.pair(near_extra="[class x]\nports = 1\nlimit = 1mbit\n")
+        said = re.escape(pair.near.conf_path) + r":\d+: \[class x\] %s: this version "
+        check = bed.near.run([program("hawserd"), "-t", "-c", pair.near.conf_path])
+        assert re.search(said % "limit", check.stderr), check
+        pair.near.wait_log(said % "limit", PATIENCE_S)
+        pair.near.write_conf(conf_text(bed.near_sections(), "[class x]\nports = 1\ndedup = no\n"))
+        assert reloaded(reload(pair.near)) == ""
+        pair.near.wait_log(said % "dedup", PATIENCE_S)
 
 
 def test_sighup():

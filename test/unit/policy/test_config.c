@@ -1,71 +1,13 @@
 /* test_config.c - the INI file: what is read and from which forms of a file, defaults, reload's comparison,
  * the sample files and the manual; test_config_refused.c has what is refused. For test/tree/manual.sh
  * "test_config --manual" prints the manual's OPTIONS part and "test_config --check FILE" reads a file. */
-#include "hawser/config.h"
+#include "config_case.h"
 
-#include <check.h>
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "hawser/config_table.h"
-#include "hawser/err.h"
 #include "hawser/log.h"
-
-#define COUNT_OF(a) (sizeof(a) / sizeof((a)[0]))
-
-#define PIN_A "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-#define PIN_B "AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="
-#define NODE  "[node]\nname = here\nidentity = /id\n" /* lines 1 to 3 */
-#define PEER  "[peer dc]\naddress = 10.9.0.1:4430\npin = " PIN_A "\nnetworks = 10.2.0.0/24\n" /* 4 to 7 */
-#define GOOD  NODE PEER /* the next is line 8 */
-
-static struct config *config;
-static char error[CONFIG_ERROR_MAX];
-
-static void take_down(void)
-{
-    config_unref(config);
-    config = NULL;
-}
-
-static int parse_bytes(const char *text, size_t len)
-{
-    take_down();
-    /* No NUL behind the text, and the sanitizer behind its last byte. */
-    char *exact = malloc(len);
-    ck_assert(exact != NULL || len == 0);
-    if (len > 0)
-        memcpy(exact, text, len);
-    int err = config_parse(&config, "f.ini", exact, len, error);
-    free(exact);
-    return err;
-}
-
-static void good(const char *text)
-{
-    int err = parse_bytes(text, strlen(text));
-    ck_assert_msg(err == 0, "%s", error);
-}
-
-/* An error whose message begins "f.ini:LINE: " and holds the words. */
-static void bad_bytes(const char *text, size_t len, unsigned line, const char *words)
-{
-    char start[32];
-    int err = parse_bytes(text, len);
-    ck_assert_msg(err == -ERR_CONFIG, "accepted: %s", text);
-    ck_assert_ptr_null(config);
-    snprintf(start, sizeof(start), "f.ini:%u: ", line);
-    ck_assert_msg(strncmp(error, start, strlen(start)) == 0, "'%s' does not blame line %u", error, line);
-    ck_assert_msg(strstr(error, words) != NULL, "'%s' does not say '%s'", error, words);
-}
-
-static void bad(const char *text, unsigned line, const char *words)
-{
-    bad_bytes(text, strlen(text), line, words);
-}
 
 /* ---- values ---- */
 
@@ -387,6 +329,36 @@ START_TEST(the_sample_files_are_right)
 }
 END_TEST
 
+/* Every option that this version has no use for yet, and nothing else. */
+START_TEST(what_has_no_effect_yet_is_said_once_with_its_line)
+{
+    size_t lines = 0, unbuilt = 0;
+    int err = config_load(&config, source_path("test/fuzz/corpus/config/everything.ini"), error);
+    ck_assert_msg(err == 0, "%s", error);
+    for (const char *at = config->warnings; at != NULL && *at != '\0'; at = strchr(at, '\n') + 1)
+        lines++;
+    for (size_t i = 0; i < config_option_count; i++) {
+        const struct config_option *o = &config_options[i];
+        if (o->unbuilt == NULL)
+            continue;
+        unbuilt++;
+        ck_assert_msg(config->warnings != NULL && strstr(config->warnings, o->unbuilt) != NULL, "%s", o->key);
+    }
+    ck_assert_uint_eq(lines, unbuilt);
+    good(GOOD "[intercept]\ninterface = lan0\n[class a]\nweight = 2\n");
+    ck_assert_ptr_null(config->warnings);
+}
+END_TEST
+
+START_TEST(a_node_that_serves_nothing_is_warned)
+{
+    good(GOOD);
+    ck_assert_ptr_nonnull(strstr(config->warnings, "f.ini:7: neither [intercept] interface nor"));
+    good(GOOD "serve = 10.1.0.0/24\n");
+    ck_assert_ptr_null(config->warnings);
+}
+END_TEST
+
 START_TEST(a_file_that_cannot_be_read_says_why)
 {
     ck_assert_int_eq(config_load(&config, "/nonexistent/hawser.ini", error), -ENOENT);
@@ -488,6 +460,8 @@ int main(int argc, char **argv)
     tcase_add_test(cases, a_nul_byte_is_refused);
     tcase_add_test(cases, messages_hold_no_control_bytes);
     tcase_add_test(cases, the_sample_files_are_right);
+    tcase_add_test(cases, what_has_no_effect_yet_is_said_once_with_its_line);
+    tcase_add_test(cases, a_node_that_serves_nothing_is_warned);
     tcase_add_test(cases, a_file_that_cannot_be_read_says_why);
     tcase_add_test(cases, a_reload_says_what_needs_a_restart);
     tcase_add_test(cases, the_last_reference_frees);
