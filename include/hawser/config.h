@@ -61,6 +61,7 @@ struct config_peer {
     struct endpoint address; /* family AF_UNSPEC: wait for it to dial */
     uint8_t pins[CONFIG_PINS_MAX][CONFIG_PIN_BYTES];
     size_t pin_count;                /* at least one */
+    unsigned pin_line;               /* of the file, for messages */
     struct config_prefixes networks; /* what is reached through it and what it may speak for */
     struct config_prefixes serve;    /* empty and !serve_set: our interfaces' networks */
     bool serve_set;

@@ -20,9 +20,10 @@ struct identity;
 #define IDENTITY_ERROR_MAX 256
 int identity_generate(const char *dir, const char *name, char error[static IDENTITY_ERROR_MAX]);
 
-/* Read node.key and node.crt from DIR; checks that they fit each other and that the key is Ed25519. -errno
- * when a file cannot be read, -ERR_CONFIG when what it holds is wrong; error[] says what to do. Never asks
- * for a passphrase: an encrypted key is refused. *out is owned by the caller. */
+/* Read node.key and node.crt from DIR; checks that they fit each other, that the key is Ed25519, and that its
+ * file is closed to group and others. -errno when a file cannot be read, -ERR_CONFIG when what it holds or
+ * its mode is wrong; error[] says what to do. Never asks for a passphrase: an encrypted key is refused. *out
+ * is owned by the caller. */
 int identity_load(struct identity **out, const char *dir, char error[static IDENTITY_ERROR_MAX]);
 void identity_free(struct identity *id);
 

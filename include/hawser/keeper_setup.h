@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "hawser/config.h"
+#include "hawser/identity.h"
 
 /* The file's bytes, NUL-terminated, owned by the caller. Never more than CONFIG_TEXT_MAX. */
 int keeper_text_read(const char *path, char **text, size_t *len_bytes, char error[static CONFIG_ERROR_MAX]);
@@ -20,6 +21,13 @@ struct keeper_user {
 /* The engine's user: the configured one; unset (""): hawser if it exists, else nobody with a warning. Never
  * root. */
 int keeper_user_find(const char *configured, struct keeper_user *out, char error[static CONFIG_ERROR_MAX]);
+
+/* Load the identity that c, read from config_path, names. *out is owned by the caller. */
+int keeper_identity_load(struct identity **out, const struct config *c, const char *config_path,
+                         char error[static CONFIG_ERROR_MAX]);
+/* No peer has the node's own pin: -ERR_CONFIG with the place in config_path. */
+int keeper_pins_check(const struct config *c, const char *config_path, const struct identity *own,
+                      char error[static CONFIG_ERROR_MAX]);
 
 /* Each [intercept] interface exists here. */
 int keeper_interfaces_check(const struct config *c, char error[static CONFIG_ERROR_MAX]);

@@ -75,7 +75,8 @@ static int check_ports(struct config_reader *r)
 static int check_peer(struct config_reader *r, const struct section_place *p)
 {
     char place[PLACE_TEXT_MAX];
-    const struct config_peer *peer = &r->config->peers[p->index];
+    struct config_peer *peer = &r->config->peers[p->index];
+    peer->pin_line = place_line(p, "pin");
     if (peer->address.addr.family == AF_UNSPEC && r->config->listen.addr.family == AF_UNSPEC)
         return reader_fail(
             r, -ERR_CONFIG, p->heading_line,

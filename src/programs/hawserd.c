@@ -7,6 +7,7 @@
 #include "hawser/control_server.h"
 #include "hawser/engine.h"
 #include "hawser/keeper.h"
+#include "hawser/keeper_setup.h"
 
 enum { EXIT_FINE = 0, EXIT_WRONG = 1, EXIT_USAGE = 2 };
 
@@ -38,9 +39,15 @@ static int check_file(const char *path)
         return EXIT_WRONG;
     }
     config_log_warnings(c);
+    struct identity *own = NULL;
+    int err = keeper_identity_load(&own, c, path, error);
+    if (err < 0)
+        fprintf(stderr, "%s\n", error);
+    else
+        printf("%s: good\n", path);
+    identity_free(own);
     config_unref(c);
-    printf("%s: good\n", path);
-    return EXIT_FINE;
+    return err < 0 ? EXIT_WRONG : EXIT_FINE;
 }
 
 /* The engine: the node, and who answers about it. */

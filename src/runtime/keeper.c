@@ -74,12 +74,8 @@ static int machine_prepare(struct keeper *k, char error[static CONFIG_ERROR_MAX]
     int err = keeper_interfaces_check(c, error);
     if (err == 0)
         err = keeper_user_find(c->user, &k->user, error);
-    if (err == 0) {
-        char why[IDENTITY_ERROR_MAX] = "";
-        err = identity_load(&k->identity, c->identity, why);
-        if (err < 0)
-            snprintf(error, CONFIG_ERROR_MAX, "%s", why);
-    }
+    if (err == 0)
+        err = keeper_identity_load(&k->identity, c, k->config_path, error);
     /* The socket first: it tells whether another hawserd lives, before anything of that one's is touched. */
     if (err == 0 && c->control != NULL)
         err = keeper_control_open(&k->control, c->control, &k->user, error);
@@ -272,6 +268,8 @@ static int reload_apply(struct keeper *k, struct config *c, char error[static CO
     struct keeper_user user;
     char why[KERNEL_ERROR_MAX] = "";
     int err = keeper_interfaces_check(c, error);
+    if (err == 0)
+        err = keeper_pins_check(c, k->config_path, k->identity, error);
     if (err == 0 && strcmp(c->user, k->config->user) != 0)
         err = keeper_user_find(c->user, &user, error);
     if (err < 0)

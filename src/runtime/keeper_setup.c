@@ -112,6 +112,43 @@ int keeper_user_find(const char *configured, struct keeper_user *out, char error
     return 0;
 }
 
+int keeper_pins_check(const struct config *c, const char *config_path, const struct identity *own,
+                      char error[static CONFIG_ERROR_MAX])
+{
+    uint8_t pin[CONFIG_PIN_BYTES];
+    identity_pin(own, pin);
+    for (size_t i = 0; i < c->peer_count; i++) {
+        const struct config_peer *p = &c->peers[i];
+        for (size_t k = 0; k < p->pin_count; k++) {
+            if (memcmp(p->pins[k], pin, sizeof(pin)) != 0)
+                continue;
+            snprintf(error, CONFIG_ERROR_MAX,
+                     "%.200s:%u: [peer %s] pin: this is the pin of this node itself; put the one there that "
+                     "hawserctl keygen printed on %s",
+                     config_path, p->pin_line, p->name, p->name);
+            return -ERR_CONFIG;
+        }
+    }
+    return 0;
+}
+
+int keeper_identity_load(struct identity **out, const struct config *c, const char *config_path,
+                         char error[static CONFIG_ERROR_MAX])
+{
+    char why[IDENTITY_ERROR_MAX] = "";
+    struct identity *own = NULL;
+    int err = identity_load(&own, c->identity, why);
+    if (err < 0)
+        snprintf(error, CONFIG_ERROR_MAX, "%s", why);
+    else
+        err = keeper_pins_check(c, config_path, own, error);
+    if (err < 0)
+        identity_free(own);
+    else
+        *out = own;
+    return err;
+}
+
 int keeper_interfaces_check(const struct config *c, char error[static CONFIG_ERROR_MAX])
 {
     for (size_t i = 0; i < c->interface_count; i++) {

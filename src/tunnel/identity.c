@@ -267,8 +267,10 @@ static int read_all(int fd, char *buffer, size_t *len_bytes)
     return 0;
 }
 
-/* A small regular file into *bytes (FILE_MAX_BYTES large), which the caller cleanses and frees. */
-static int read_file(const char *path, char **bytes, size_t *len_bytes, char error[static IDENTITY_ERROR_MAX])
+/* A small regular file into *bytes (FILE_MAX_BYTES large), which the caller cleanses and frees. A secret one
+ * must be closed to all but its owner. */
+static int read_file(const char *path, bool secret, char **bytes, size_t *len_bytes,
+                     char error[static IDENTITY_ERROR_MAX])
 {
     char *buffer = NULL;
     struct stat st;
@@ -282,6 +284,13 @@ static int read_file(const char *path, char **bytes, size_t *len_bytes, char err
     } else if (!S_ISREG(st.st_mode) || st.st_size > FILE_MAX_BYTES) {
         err = -ERR_CONFIG;
         explain(error, "%s: not a regular file of at most %d bytes", path, FILE_MAX_BYTES);
+    } else if (secret && (st.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
+        err = -ERR_CONFIG;
+        explain(
+            error,
+            "%s: not only its owner can get at this key (mode %04o); run: chmod 600 %s (if it may have been "
+            "read, make a new identity)",
+            path, (unsigned)st.st_mode & 07777, path);
     } else {
         buffer = OPENSSL_malloc(FILE_MAX_BYTES);
         err = buffer != NULL ? read_all(fd, buffer, len_bytes) : -ENOMEM;
@@ -313,7 +322,7 @@ static int read_pem(const char *path, EVP_PKEY **key, X509 **certificate,
 {
     char *bytes = NULL;
     size_t len_bytes = 0;
-    int err = read_file(path, &bytes, &len_bytes, error);
+    int err = read_file(path, key != NULL, &bytes, &len_bytes, error);
 
     if (err != 0)
         return err;

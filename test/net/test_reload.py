@@ -177,6 +177,26 @@ def test_what_has_no_effect_is_said_at_the_check_at_the_start_and_at_a_reload():
         pair.near.wait_log(said % "dedup", PATIENCE_S)
 
 
+def test_the_check_looks_at_the_identity():
+    with Bed("lan") as bed:
+        def check(pin):
+            sections = bed.near_sections()
+            sections["peer dc"]["pin"] = pin
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(conf_text(sections))
+            return bed.near.run([program("hawserd"), "-t", "-c", path], check=False)
+
+        path = os.path.join(bed.folder, "check.ini")
+        assert check(bed.identity("dc")[1]).returncode == 0
+        folder, own = bed.identity("branch")
+        done = check(own)
+        assert done.returncode == 1, done
+        assert re.search(re.escape(path) + r":\d+: \[peer dc\] pin: this is the pin of this node", done.stderr), done
+        os.chmod(os.path.join(folder, "node.key"), 0o640)
+        done = check(bed.identity("dc")[1])
+        assert done.returncode == 1 and "chmod 600" in done.stderr, done
+
+
 def test_sighup():
     with Bed("lan") as bed:
         pair = bed.pair()

@@ -642,6 +642,28 @@ START_TEST(wrong_at_the_start_is_said)
 }
 END_TEST
 
+START_TEST(own_pin_as_a_peers_is_refused_with_its_line)
+{
+    char path[80], why[IDENTITY_ERROR_MAX], text[CONFIG_PIN_TEXT_MAX], rest[256], want[160];
+    uint8_t pin[CONFIG_PIN_BYTES];
+    snprintf(path, sizeof(path), "%s/id/node.crt", folder);
+    ck_assert_int_eq(identity_pin_of_file(path, pin, why), 0);
+    identity_pin_format(pin, text);
+    /* The peer before it ends in line 12. */
+    snprintf(rest, sizeof(rest), "[peer two]\naddress = 10.9.0.2:4430\nnetworks = 10.3.0.0/24\npin = %s",
+             text);
+    snprintf(want, sizeof(want), "%s:16: [peer two] pin: this is the pin of this node itself", ini);
+    refuses("user = nobody", rest, want);
+    write_ini("first", "user = nobody", "");
+    run((struct run){.engine = engine_fine});
+    expect("ready first");
+    write_ini("second", "user = nobody", rest);
+    kill(keeper, SIGHUP);
+    expect_log(want);
+    ck_assert_int_eq(stopped(), 0);
+}
+END_TEST
+
 START_TEST(identity_that_is_missing_is_said)
 {
     char key[128];
@@ -774,6 +796,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, engine_asks_for_a_reload);
     tcase_add_test(tc, what_needs_a_restart_is_said_and_done_with_the_next_engine);
     tcase_add_test(tc, wrong_at_the_start_is_said);
+    tcase_add_test(tc, own_pin_as_a_peers_is_refused_with_its_line);
     tcase_add_test(tc, identity_that_is_missing_is_said);
     tcase_add_test(tc, file_that_is_missing_is_said);
     tcase_add_test(tc, second_hawserd_on_the_same_socket_is_refused);

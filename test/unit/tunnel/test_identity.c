@@ -314,6 +314,24 @@ START_TEST(test_load_refuses_what_is_no_small_file)
 }
 END_TEST
 
+START_TEST(test_load_refuses_a_key_that_others_can_get_at)
+{
+    static const mode_t modes[] = {0640, 0604, 0660, 0602, 0777};
+    char command[PATH_MAX];
+    struct identity *id = NULL;
+
+    generate(folder);
+    ck_assert_int_lt(snprintf(command, sizeof(command), "chmod 600 %s", in(folder, "node.key")), PATH_MAX);
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        ck_assert_int_eq(chmod(in(folder, "node.key"), modes[i]), 0);
+        load_fails(-ERR_CONFIG, command);
+    }
+    ck_assert_int_eq(chmod(in(folder, "node.key"), 0400), 0);
+    ck_assert_msg(identity_load(&id, folder, error) == 0, "%s", error);
+    identity_free(id);
+}
+END_TEST
+
 START_TEST(test_load_refuses_a_key_of_another_certificate)
 {
     char text[4096];
@@ -329,8 +347,10 @@ END_TEST
 
 static void write_key(const char *path, EVP_PKEY *key, const char *passphrase)
 {
+    mode_t mask = umask(0077);
     FILE *to = fopen(path, "we");
 
+    umask(mask);
     ck_assert_ptr_nonnull(to);
     ck_assert_int_eq(PEM_write_PKCS8PrivateKey(to, key, passphrase != NULL ? EVP_aes_128_cbc() : NULL,
                                                passphrase, passphrase != NULL ? (int)strlen(passphrase) : 0,
@@ -757,6 +777,7 @@ static TCase *files_case(void)
     tcase_add_test(files, test_load_refuses_an_endless_path);
     tcase_add_test(files, test_load_refuses_a_corrupt_key);
     tcase_add_test(files, test_load_refuses_what_is_no_small_file);
+    tcase_add_test(files, test_load_refuses_a_key_that_others_can_get_at);
     tcase_add_test(files, test_load_refuses_a_key_of_another_certificate);
     tcase_add_test(files, test_load_refuses_other_kinds_of_key);
     tcase_add_test(files, test_load_refuses_an_encrypted_key_without_asking);
