@@ -12,6 +12,7 @@
     X(ERR_WIRE_CREDIT, "the peer sent more than it was given credit for")                                    \
     X(ERR_WIRE_OFFSET, "a session offset that contradicts an earlier one")                                   \
     X(ERR_CHECKSUM, "decoded bytes do not match their checksum")                                             \
+    X(ERR_COMPRESSED, "a compressed block does not decode to what it says")                                  \
     X(ERR_GREETING, "not a hawser greeting")                                                                 \
     X(ERR_VERSION, "the peer speaks another version of the protocol")                                        \
     X(ERR_PIN, "the peer's key is not one that is pinned here")                                              \

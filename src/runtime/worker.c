@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "hawser/clock.h"
+#include "hawser/compress.h"
 #include "hawser/log.h"
 #include "hawser/node.h"
 
@@ -62,6 +63,7 @@ static void *run(void *arg)
     pthread_setname_np(pthread_self(), name);
     loop_run(w->host.loop);
     leg_thread_end();
+    compress_thread_end();
     chunk_thread_end();
     return NULL;
 }
