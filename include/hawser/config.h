@@ -67,7 +67,7 @@ struct config_peer {
     bool serve_set;
     enum config_source source;
     uint32_t lanes;           /* 1..CONFIG_LANES_MAX, default 2 */
-    char congestion[16];      /* default "bbr" */
+    char congestion[16];      /* default "auto" */
     uint64_t rate_bits_per_s; /* 0: unknown, to be learned */
     uint64_t hold_us;         /* sessions outlive a tunnel without lanes this long; default 60 s */
 };

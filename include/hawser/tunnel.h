@@ -21,6 +21,9 @@ struct tunnel;
 enum tunnel_role { TUNNEL_ROLE_ANY, TUNNEL_ROLE_EXPRESS, TUNNEL_ROLE_BULK };
 const char *tunnel_role_text(enum tunnel_role r);
 
+/* The congestion control that lanes to this peer begin with. */
+const char *tunnel_congestion(const struct config_peer *p);
+
 /* What the node lends to its tunnels; outlives them. The callbacks may be called from any home loop. */
 struct tunnel_world {
     SSL_CTX *dial_tls;

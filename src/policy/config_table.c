@@ -242,11 +242,11 @@ const struct config_option config_options[] = {
      .key = "congestion",
      .type = CONFIG_TYPE_WORD,
      AT_PEER(congestion),
-     .fallback = "bbr",
-     .syntax = "ALGORITHM",
-     .help = "TCP congestion control of the lanes, as in net.ipv4.tcp_available_congestion_control. The "
-             "kernel's default "
-             "is used, with a warning, where it is missing."},
+     .fallback = "auto",
+     .syntax = "auto | ALGORITHM",
+     .help = "TCP congestion control of the lanes, as in net.ipv4.tcp_available_congestion_control. auto: bbr, "
+             "and cubic where the round trip is below a millisecond. The kernel's default is used, with a "
+             "warning, where the one wanted is missing."},
     {.section = CONFIG_SECTION_PEER,
      .key = "rate",
      .type = CONFIG_TYPE_BITRATE,

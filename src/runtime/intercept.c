@@ -365,7 +365,8 @@ static int open_tunnel(struct node *n)
     int err = bind_listener(&c->listen, false, &fd);
     if (err == 0) {
         setsockopt(fd, SOL_SOCKET, SO_MARK, &c->lane_mark.value, sizeof(c->lane_mark.value));
-        n->tunnel_world.lane_socket(n, fd, LANE_BUFFER_BYTES, LANE_BUFFER_BYTES, c->peers[0].congestion);
+        n->tunnel_world.lane_socket(n, fd, LANE_BUFFER_BYTES, LANE_BUFFER_BYTES,
+                                  tunnel_congestion(&c->peers[0]));
         if (listen(fd, BACKLOG) < 0) {
             err = -errno;
             close(fd);

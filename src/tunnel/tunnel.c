@@ -141,6 +141,8 @@ static void feed(struct slot *s)
             lane_flush(s->lane);
             break;
         }
+        if (turn == 0 && role != TUNNEL_ROLE_EXPRESS && n >= BURST_RECORD_BYTES / 2)
+            tunnel_refresh_congestion(s);
         turn += (size_t)n;
         unflushed += (size_t)n;
         if (unflushed >= batch) {
@@ -308,7 +310,8 @@ static void enter(struct slot *s, struct lane *l, bool first)
     s->ping_sent_us = 0;
     s->outstanding = false;
     s->burst_bytes = 0;
-    s->progress_us = s->up_since_us = s->alive_us = clock_now_us();
+    s->congestion_settled = s->short_path = false;
+    s->progress_us = s->up_since_us = s->alive_us = s->chosen_us = clock_now_us();
     s->srtt_us = round_trip_of(l);
     t->up_count++;
     t->reason[0] = '\0';
@@ -468,7 +471,7 @@ static int open_dial_socket(struct slot *s)
     if (fd < 0)
         return -errno;
     setsockopt(fd, SOL_SOCKET, SO_MARK, &t->world->lane_mark.value, sizeof(t->world->lane_mark.value));
-    t->world->lane_socket(t->world->owner, fd, buffer_bytes(t), buffer_bytes(t), t->peer->congestion);
+    t->world->lane_socket(t->world->owner, fd, buffer_bytes(t), buffer_bytes(t), tunnel_congestion(t->peer));
     if (mss_ladder[s->mss_step] > 0)
         setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss_ladder[s->mss_step], sizeof(int));
     struct sockaddr_storage sa;
@@ -663,8 +666,9 @@ void tunnel_adopt(struct tunnel *t, struct lane *l)
     char has[16] = "";
     socklen_t len = sizeof(has) - 1;
     getsockopt(lane_fd(l), IPPROTO_TCP, TCP_CONGESTION, has, &len);
-    if (strcmp(has, t->peer->congestion) != 0) /* the listener serves all peers; this one wants another */
-        t->world->lane_socket(t->world->owner, lane_fd(l), 0, 0, t->peer->congestion);
+    const char *wanted = tunnel_congestion(t->peer);
+    if (strcmp(has, wanted) != 0) /* the listener serves all peers; this one wants another */
+        t->world->lane_socket(t->world->owner, lane_fd(l), 0, 0, wanted);
     lane_attach(l, t->loop, &up_events, &t->slots[slot]);
     if (!settle(&t->slots[slot], l)) {
         lane_close(l);

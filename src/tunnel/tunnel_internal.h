@@ -26,6 +26,8 @@ struct slot {
     /* the last tick's reading */
     uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
     uint64_t pacing; /* what the socket has */
+    uint64_t chosen_us; /* when its congestion control began */
+    bool congestion_settled, short_path;
     uint64_t notsent;
 };
 
@@ -65,6 +67,10 @@ static inline bool slot_usable(const struct slot *s)
 void tunnel_lose(struct slot *s, int err);
 /* Dial the first lane anew, if it began before its route was set; at a quiet moment. */
 void tunnel_renew_leader(struct tunnel *t);
+
+/* congestion.c: what a lane runs once its round trip is known; and, before bulk is flushed, after a pause. */
+void tunnel_settle_congestion(struct slot *s, uint64_t rtt_us);
+void tunnel_refresh_congestion(struct slot *s);
 
 /* tunnel_watch.c */
 void tunnel_want_tick(struct tunnel *t, uint64_t us);

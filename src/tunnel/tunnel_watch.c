@@ -84,6 +84,7 @@ static bool look(struct slot *s, struct linkrate_sample *sample)
     s->acked = info.tcpi_bytes_acked;
     s->retransmitted = info.tcpi_bytes_retrans;
     s->srtt_us = info.tcpi_rtt;
+    tunnel_settle_congestion(s, info.tcpi_min_rtt == UINT32_MAX ? 0 : info.tcpi_min_rtt);
     return outstanding;
 }
 

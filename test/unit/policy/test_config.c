@@ -43,7 +43,7 @@ START_TEST(defaults_are_those_of_the_manual)
     ck_assert(!p->serve_set && p->serve.count == 0);
     ck_assert_int_eq(p->source, CONFIG_SOURCE_CLIENT);
     ck_assert_uint_eq(p->lanes, 2);
-    ck_assert_str_eq(p->congestion, "bbr");
+    ck_assert_str_eq(p->congestion, "auto");
     ck_assert_uint_eq(p->rate_bits_per_s, 0);
     ck_assert_uint_eq(p->hold_us, 60000000);
 
