@@ -24,6 +24,7 @@ sys.path.insert(0, os.path.join(HERE, "..", "test", "net"))
 import bed  # noqa: E402
 import bench_report  # noqa: E402
 from bed_hosts import pids_inside  # noqa: E402
+from bed_programs import Link  # noqa: E402
 from bench_contenders import (  # noqa: E402
     RIVALS, DirectBbr, DirectCubic, Haproxy, Hawser, Missing, Stunnel, max_sessions)
 
@@ -31,19 +32,7 @@ MB = 1 << 20
 DATA_PORT = 7000
 
 
-class Link:
-    """A profile of hawser-wanem, as the benchmark needs to know it."""
-
-    def __init__(self, name, rtt_ms, down_mbit, up_mbit):
-        self.name = name
-        self.rtt_ms = rtt_ms
-        self.down_bps = round(down_mbit * 1e6)
-        self.up_bps = round(up_mbit * 1e6)
-
-
-LINKS = {link.name: link for link in (
-    Link("vpn", 80, 20, 20), Link("branch", 40, 100, 100), Link("intercontinental", 180, 100, 100),
-    Link("geo", 600, 50, 5), Link("leo", 50, 200, 20))}
+LINKS = {name: Link(name) for name in ("vpn", "branch", "intercontinental", "geo", "leo")}
 PAYLOAD_SHARE = 0.94  # of a link's rate, less headers
 
 

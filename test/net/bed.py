@@ -41,7 +41,7 @@ from bed_hosts import (
     BUILD, NETNS_FOLDER, SOURCE, Host, Interrupted, Skip, cpu_seconds, end_groups, has_ipv6, ip_batch,
     kill_inside, netns_lock, program, remove_stale, sha256_of, signals_held, tail, wait_for, why_not)
 from bed_programs import (
-    Daemon, Nginx, Pair, Transfer, Wanem, conf_text, make_file, merged_sections)
+    Daemon, Nginx, Pair, Transfer, Wanem, conf_text, make_file, merged_sections, profile_path)
 
 __all__ = [
     "BUILD", "SOURCE", "Bed", "Branch", "Daemon", "Host", "Interrupted", "Nginx", "Pair", "Skip", "Transfer",
@@ -84,8 +84,8 @@ class Branch:
 
 
 class Bed:
-    """See the top of the file. profile: of hawser-wanem; "none": a perfect link to be set by wanem=; None: no
-    emulator. wanem: further arguments of hawser-wanem. mtu: of the WAN, lan_mtu: of the LANs.
+    """See the top of the file. profile: a name from etc/wanem, or several ("geo+outage"); "none": a perfect link to
+    be set by wanem=; None: no emulator. wanem: further arguments of hawser-wanem. mtu: of the WAN, lan_mtu: of the LANs.
     Several clients of a branch, or servers, share a bridge, lan0 of their gateway."""
 
     def __init__(self, profile="lan", ipv6=True, branches=1, clients=1, servers=1, mtu=1500, lan_mtu=1500,
@@ -107,7 +107,8 @@ class Bed:
         self._shape = (clients, servers)
         self._wanem_arguments = ["--mtu", mtu, "--seed", seed]
         if profile not in (None, "none"):
-            self._wanem_arguments += ["--profile", profile]
+            for name in profile.split("+"):
+                self._wanem_arguments += ["--profile", profile_path(name)]
         self._wanem_arguments += list(wanem)
 
     # Shorthands for the first of each.

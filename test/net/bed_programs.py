@@ -1,5 +1,6 @@
 """The programs that run on a test bed: hawser-wanem, hawserd, nginx, curl. See bed.py."""
 
+import configparser
 import contextlib
 import json
 import os
@@ -9,10 +10,34 @@ import signal
 import socket
 import subprocess
 
-from bed_hosts import cpu_seconds, pids_inside, program, sha256_of, signal_group, tail, wait_for
+from bed_hosts import SOURCE, cpu_seconds, pids_inside, program, sha256_of, signal_group, tail, wait_for
 
 
 # --- the emulator and the daemons -------------------------------------------------------------------
+
+
+def profile_path(name):
+    """The file of a profile of hawser-wanem."""
+    return os.path.join(SOURCE, "etc", "wanem", name + ".ini")
+
+
+class Link:
+    """What a profile says at its start: .rtt_ms, .down_bps and .up_bps (None: no limit)."""
+
+    def __init__(self, name):
+        reader = configparser.ConfigParser(strict=False, interpolation=None)  # a schedule may have two events at a time
+        with open(profile_path(name), encoding="ascii") as file:
+            reader.read_file(file)
+        self.name = name
+        both = reader["both"] if "both" in reader else {}
+        down, up = ({**both, **(reader[side] if side in reader else {})} for side in ("b-to-a", "a-to-b"))
+        self.rtt_ms = sum(float(side.get("delay", "0ms").removesuffix("ms")) for side in (down, up))
+        self.down_bps, self.up_bps = (self._bps(side.get("rate")) for side in (down, up))
+
+    @staticmethod
+    def _bps(rate):
+        factor = {"kbit": 1e3, "mbit": 1e6, "gbit": 1e9}
+        return round(float(rate[:-4]) * factor[rate[-4:]]) if rate else None
 
 
 class Wanem:
@@ -24,7 +49,7 @@ class Wanem:
         self.control = os.path.join(bed.folder, name + ".sock")
         self.out_path = os.path.join(bed.folder, name + ".out")
         self.log_path = bed.log_path(name)
-        command = [program("hawser-wanem"), "--control", self.control] + [str(word) for word in arguments]
+        command = [program("hawser-wanem"), "--json", "--control", self.control] + [str(word) for word in arguments]
         with open(self.out_path, "wb") as out, open(self.log_path, "wb") as err:
             # In the far namespace, so that it is found if this program is killed.
             self.process = far.popen(command, stdout=out, stderr=err)
@@ -33,7 +58,7 @@ class Wanem:
         def ready():
             assert self.process.poll() is None, f"{self.name} ended: {tail(self.log_path)}"
             with open(self.out_path, encoding="ascii") as file:
-                return file.readline() == "ready\n"
+                return file.readline() == '{"ready": true}\n'
         wait_for(ready, 10, f"{self.name} to be ready")
 
     def ctl(self, line):
@@ -70,8 +95,12 @@ class Wanem:
         """Ends it; returns its report."""
         self._order("quit")
         self.process.wait(10)
+        return self.report()
+
+    def report(self):
+        """After its end: the last line of its output."""
         with open(self.out_path, encoding="ascii") as file:
-            return json.loads(file.readlines()[1])
+            return json.loads(file.readlines()[-1])
 
     def cpu_seconds(self):
         return cpu_seconds(self.process.pid)

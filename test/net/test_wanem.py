@@ -1,6 +1,7 @@
 """hawser-wanem: figures that noise cannot change. Delays are checked against their lower bound only, counts
 exactly; how late packets are beyond that is for the benchmark."""
 
+import copy
 import itertools
 import json
 import os
@@ -80,8 +81,8 @@ def silent_bed(*arguments, **kw):
 def check_sum(stats):
     for unit in ("packets", "bytes"):
         parts = [stats[f"{name}_{unit}"] for name in
-                 ("out", "drop_queue", "drop_loss", "drop_down", "drop_error", "inside")]
-        assert stats[f"in_{unit}"] == sum(parts), stats
+                 ("out", "drop_queue", "drop_loss", "drop_burst", "drop_down", "drop_error", "inside")]
+        assert stats[f"in_{unit}"] + stats[f"duplicated_{unit}"] == sum(parts), stats
 
 
 def test_delay_is_never_too_short():
@@ -117,13 +118,46 @@ def test_jitter_keeps_the_order():
         assert max(ns for _, ns in ways) >= 7_000_000
 
 
-def lost_packets(seed, count=20000):
-    with silent_bed("--loss", "2%", seed=seed) as bed:
+def test_jitter_reorders_when_asked_to():
+    with silent_bed("--delay", "5ms", "--jitter", "20ms", "--reorder", "yes") as bed:
+        flow = Flow(bed)
+        flow.send(1000)
+        numbers = [flow.receive()[0] for _ in range(1000)]
+        assert sorted(numbers) == list(range(1000)) and numbers != sorted(numbers)
+        late = sum(number < max(numbers[:place], default=0) for place, number in enumerate(numbers))
+        assert flow.settle()["reordered_packets"] == late
+
+
+def test_what_is_duplicated_comes_twice():
+    with silent_bed("--a-to-b-duplicate", "10%") as bed:
+        flow = Flow(bed)
+        flow.send(5000)
+        stats = flow.settle()
+        numbers = flow.pending()
+        assert sorted(set(numbers)) == list(range(5000)) and numbers == sorted(numbers)
+        assert stats["out_packets"] == len(numbers) == 5000 + stats["duplicated_packets"]
+        assert 390 <= stats["duplicated_packets"] <= 610  # 500, and five standard deviations; the seed decides
+        check_sum(stats)
+
+
+def test_what_is_corrupted_does_not_arrive_as_if_it_were_right():
+    with silent_bed("--a-to-b-corrupt", "10%") as bed:
+        flow = Flow(bed)
+        flow.send(5000)
+        stats = flow.settle()
+        assert 390 <= stats["corrupted_packets"] <= 610
+        assert stats["out_packets"] == 5000  # the kernel there finds the wrong checksums
+        assert len(flow.pending()) == 5000 - stats["corrupted_packets"]
+
+
+def lost_packets(seed, arguments=("--loss", "2%"), count=20000):
+    with silent_bed(*arguments, seed=seed) as bed:
         flow = Flow(bed)
         flow.send(count)
         stats = flow.settle()
         numbers = flow.pending()
-        assert stats["out_packets"] == len(numbers) and stats["drop_loss_packets"] == count - len(numbers)
+        assert stats["out_packets"] == len(numbers)
+        assert stats["drop_loss_packets"] + stats["drop_burst_packets"] == count - len(numbers)
         check_sum(stats)
         return set(range(count)) - set(numbers)
 
@@ -134,6 +168,15 @@ def test_loss_is_random_and_repeatable():
     assert lost_packets(1) == lost
     other = lost_packets(2)
     assert 300 <= len(other) <= 500 and len(other & lost) < 40, (len(other), len(other & lost))
+
+
+def test_bursts_are_repeatable():
+    arguments = ("--burst", "1%", "--burst-length", "10", "--burst-loss", "50%")
+    lost = lost_packets(1, arguments)
+    assert 600 <= len(lost) <= 1250, len(lost)  # 909 on average, in 182 bursts
+    beside = sum(number + 1 in lost for number in lost)
+    assert beside > len(lost) / 3, (beside, len(lost))  # were they lost one by one, it would be one in twenty
+    assert lost_packets(1, arguments) == lost
 
 
 def test_all_or_nothing_is_lost():
@@ -207,6 +250,78 @@ def test_counters_add_up():
         bed.wanem.zero()
         stats = flows[0].stats()
         assert stats["in_packets"] == stats["out_bytes"] == stats["drop_loss_packets"] == 0
+
+
+def test_a_schedule_is_carried_out():
+    with Bed("none", ipv6=False) as plain:
+        path = os.path.join(plain.folder, "plan.ini")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("[both]\ndelay = 1ms\n[schedule]\nat 10ms = set a-to-b delay 7ms\n"
+                       "at 30ms = set a-to-b rate 1mbit loss 1%\nat 30ms = set a-to-b rate 3mbit\n"
+                       "at 50ms = down b-to-a\n")
+        with silent_bed("--profile", path) as bed:
+            stats = wait_for(lambda: (now := bed.wanem.stats())["b-to-a"]["link"] == "down" and now, 30, "the last event")
+            assert stats["profile"] == "plan" and stats["b-to-a"]["delay_us"] == 1000
+            one = stats["a-to-b"]
+            assert (one["delay_us"], one["rate_bps"], one["loss_pct"], one["link"]) == (7000, 3_000_000, 1, "up")
+            bed.wanem.up()  # nothing comes after the last
+            assert bed.wanem.stats()["b-to-a"]["link"] == "up"
+
+
+def test_a_schedule_repeats():
+    with Bed("none", ipv6=False) as plain:
+        path = os.path.join(plain.folder, "plan.ini")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("[schedule]\nat 30ms = set both delay 1ms\nat 60ms = set both delay 2ms\nrepeat = 60ms\n")
+        with silent_bed("--profile", path) as bed:
+            for _ in range(5):
+                for delay_us in (1000, 2000):
+                    wait_for(lambda delay_us=delay_us: bed.wanem.stats()["a-to-b"]["delay_us"] == delay_us, 30,
+                             f"a delay of {delay_us} us")
+
+
+def test_profiles_add_up():
+    with Bed("geo+outage") as bed:
+        stats = bed.wanem.stats()
+        assert stats["profile"] == "geo+outage" and stats["b-to-a"]["delay_us"] == 300_000
+
+
+def test_the_report_has_the_delays():
+    with silent_bed("--delay", "20ms") as bed:
+        flow = Flow(bed)
+        flow.send(1000)
+        flow.settle()
+        assert "delay_histogram" not in flow.stats()
+        histogram = bed.wanem.ctl("histogram")["a-to-b"]["delay_histogram"]
+        assert sum(packets for _, packets in histogram) == 1000
+        assert histogram[0][0] >= 19_680 and histogram == sorted(histogram)  # a bucket is 1.6 % wide
+        report = bed.wanem.quit()
+        assert report["a-to-b"]["delay_histogram"] == histogram
+        assert 20_000 <= report["a-to-b"]["given_p50_us"] <= report["a-to-b"]["given_p99_us"]
+        with open(bed.wanem.out_path, encoding="ascii") as file:
+            lines = [json.loads(line) for line in file]
+        assert lines[0] == {"ready": True}
+        assert all("a-to-b" in line for line in lines[1:])
+
+
+def test_the_report_for_people():
+    with Bed("none", ipv6=False) as bed:
+        control = os.path.join(bed.folder, "second")
+        process = bed.far.popen([program("hawser-wanem"), "--a", f"two0@{bed.near.netns}", "--b",
+                                 f"two0@{bed.far.netns}", "--loss", "100%", "--control", control],
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert process.stdout.readline() == "ready\n"
+        bed.near.run(["ip", "address", "add", "10.77.0.1/24", "dev", "two0"])
+        with bed.near.socket(kind=socket.SOCK_DGRAM) as sender:
+            sender.sendto(b"lost", ("10.77.0.2", 7))
+        second = copy.copy(bed.wanem)
+        second.control = control
+        wait_for(lambda: second.stats()["a-to-b"]["drop_loss_packets"] == 1, 30, "the loss of a packet")
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=10)
+        assert process.returncode == 0 and err == ""
+        assert "profile none, seed 1" in out and "a-to-b\n" in out and "b-to-a\n" in out
+        assert "(lost at random)" in out and "\033" not in out, out  # no live line where there is no terminal
 
 
 def test_zero_keeps_the_sum_right():
@@ -293,7 +408,9 @@ def test_wrong_values_exit_with_2_and_name_the_parameter():
     wrong = [
         ("rate", "fast"), ("rate", "10"), ("rate", "-1mbit"), ("rate", "101gbit"), ("rate", "0.0009kbit"),
         ("rate", "1e3mbit"), ("rate", "nanmbit"), ("delay", "5"), ("delay", "1us"), ("delay", "2h"), ("delay", "0x5ms"),
-        ("jitter", "1.2.3ms"), ("jitter", ""), ("loss", "101%"), ("loss", "0.5"), ("loss", "infinity%"),
+        ("reorder", "maybe"), ("burst", "x"), ("burst-length", "0"), ("burst-length", "1.5"), ("burst-loss", "2"),
+        ("duplicate", "-1%"), ("corrupt", "1"), ("queue-max", "0"), ("b-to-a-queue-max", "64K"),
+        ("profile", "no/such/file.ini"), ("jitter", "1.2.3ms"), ("jitter", ""), ("loss", "101%"), ("loss", "0.5"), ("loss", "infinity%"),
         ("queue", "0K"), ("queue", "1000"), ("queue", "5G"), ("queue", "10%"), ("link", "sideways"),
         ("a-to-b-rate", "x"), ("b-to-a-loss", "%"), ("mtu", "100"), ("mtu", "65536"), ("mtu", "1500x"),
         ("seed", "-1"), ("seed", "99999999999999999999"), ("profile", "moon"),
@@ -356,10 +473,7 @@ def test_it_ends_cleanly_and_reports():
             if end:
                 bed.wanem.process.send_signal(end)
                 assert bed.wanem.process.wait(10) == 0
-                with open(bed.wanem.out_path, encoding="ascii") as file:
-                    lines = file.read().splitlines()
-                assert lines[0] == "ready" and len(lines) == 2
-                report = json.loads(lines[1])
+                report = bed.wanem.report()
             else:
                 report = bed.wanem.quit()
             assert report["a-to-b"]["out_packets"] == 7

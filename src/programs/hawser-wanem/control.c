@@ -1,10 +1,11 @@
 /* A client sends lines and gets one line of JSON for each: the figures, {"ok": true} or
- * {"error": "..."}. Answers are short and written at once; a client that does not read them is hung
- * up on, as is one that sends a line longer than LINE_MAX_BYTES. */
+ * {"error": "..."}. Answers are written at once; a client that does not read them is hung up on, as is one
+ * that sends a line longer than LINE_MAX_BYTES. */
 #include "control.h"
 
 #include <errno.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "figures.h"
+
 #define CLIENTS        16
 #define LINE_MAX_BYTES 512
-#define WORDS_MAX      16
 
 struct client {
     int fd; /* -1: free */
@@ -32,168 +34,59 @@ struct control {
     struct client clients[CLIENTS];
 };
 
-/* --- the emulator ------------------------------------------------------------------------------ */
-
-uint64_t emulator_now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-static uint64_t queue_limit(const struct emulator *emulator, int direction)
-{
-    uint64_t rtt_ns = emulator->params[WANEM_A_TO_B].delay_ns + emulator->params[WANEM_B_TO_A].delay_ns;
-    return params_queue_bytes(&emulator->params[direction], rtt_ns, emulator->queue_max_ms);
-}
-
-void emulator_apply(struct emulator *emulator)
-{
-    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
-        pump_set(emulator->pumps[i], &emulator->params[i], queue_limit(emulator, i));
-    }
-}
-
-int emulator_check(const struct emulator *emulator, char *error, size_t error_len)
-{
-    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
-        uint64_t limit = queue_limit(emulator, i);
-        if (limit > 0 && limit < emulator->mtu) {
-            snprintf(error, error_len, "queue: %llu bytes %s is less than one packet of the MTU, %u",
-                     (unsigned long long)limit, direction_name((enum wanem_direction)i), emulator->mtu);
-            return -EINVAL;
-        }
-    }
-    return 0;
-}
-
-size_t emulator_describe(const struct emulator *emulator, char *out, size_t out_len)
-{
-    int len = snprintf(out, out_len, "{\"profile\": \"%s\", \"mtu\": %u, \"seed\": %llu, \"uptime_ms\": %llu",
-                       emulator->profile, emulator->mtu, (unsigned long long)emulator->seed,
-                       (unsigned long long)(emulator_now_ms() - emulator->started_ms));
-    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
-        len +=
-            snprintf(out + len, out_len - (size_t)len, ", \"%s\": ", direction_name((enum wanem_direction)i));
-        len += (int)pump_describe(emulator->pumps[i], out + len, out_len - (size_t)len);
-    }
-    len += snprintf(out + len, out_len - (size_t)len, "}\n");
-    return (size_t)len;
-}
-
 /* --- commands ---------------------------------------------------------------------------------- */
 
-/* The directions that a word names as bits; 0 if it names none. */
-static unsigned directions_of(const char *word)
+static bool is_change(const char *line)
 {
-    unsigned both = 1u << WANEM_A_TO_B | 1u << WANEM_B_TO_A;
-    if (!word || strcmp(word, "both") == 0) {
-        return both;
-    }
-    for (int i = 0; i < WANEM_DIRECTIONS; i++) {
-        if (strcmp(word, direction_name((enum wanem_direction)i)) == 0) {
-            return 1u << i;
+    static const char *const words[] = {"set", "down", "up"};
+    size_t len = strcspn(line, " \t");
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        if (len == strlen(words[i]) && strncmp(line, words[i], len) == 0) {
+            return true;
         }
     }
-    return 0;
+    return false;
 }
 
-/* words[0..count): pairs of parameter and value. All are set, or none. */
-static int set_parameters(struct emulator *emulator, const char *where, char **words, int count, char *error,
-                          size_t error_len)
-{
-    struct emulator changed = *emulator;
-    unsigned directions = directions_of(where);
-    if (directions == 0) {
-        snprintf(error, error_len, "'%s' is no direction (a-to-b, b-to-a, both)", where);
-        return -EINVAL;
-    }
-    if (count == 0 || count % 2 != 0) {
-        snprintf(error, error_len, "set takes a direction and pairs of parameter and value");
-        return -EINVAL;
-    }
-    for (int word = 0; word < count; word += 2) {
-        for (int i = 0; i < WANEM_DIRECTIONS; i++) {
-            if ((directions & 1u << i) &&
-                params_set(&changed.params[i], words[word], words[word + 1], error, error_len) < 0) {
-                return -EINVAL;
-            }
-        }
-    }
-    if (emulator_check(&changed, error, error_len) < 0) {
-        return -EINVAL;
-    }
-    memcpy(emulator->params, changed.params, sizeof emulator->params);
-    emulator_apply(emulator);
-    return 0;
-}
-
-static int command_run(struct control *control, char **words, int count, char *error, size_t error_len)
+static void answer(struct control *control, const char *line, FILE *out)
 {
     struct emulator *emulator = control->emulator;
-    if (strcmp(words[0], "set") == 0) {
-        return set_parameters(emulator, count > 1 ? words[1] : "", words + 2, count > 2 ? count - 2 : 0,
-                              error, error_len);
+    char error[PARAMS_ERROR_MAX] = "a command is stats, histogram, set, down, up, zero or quit";
+    if (strcmp(line, "stats") == 0 || strcmp(line, "histogram") == 0) {
+        figures_json(emulator, line[0] == 'h', out);
+        return;
     }
-    if ((strcmp(words[0], "down") == 0 || strcmp(words[0], "up") == 0) && count <= 2) {
-        char link[] = "link";
-        char *pair[] = {link, words[0]};
-        return set_parameters(emulator, count > 1 ? words[1] : "both", pair, 2, error, error_len);
-    }
-    if (strcmp(words[0], "zero") == 0 && count == 1) {
+    if (strcmp(line, "zero") == 0) {
         for (int i = 0; i < WANEM_DIRECTIONS; i++) {
             pump_zero(emulator->pumps[i]);
         }
-        return 0;
-    }
-    if (strcmp(words[0], "quit") == 0 && count == 1) {
+    } else if (strcmp(line, "quit") == 0) {
         control->quit = true;
-        return 0;
+    } else if (!is_change(line) || emulator_change(emulator, line, error) < 0) {
+        fputs("{\"error\": ", out);
+        figures_json_string(error, out);
+        fputs("}\n", out);
+        return;
     }
-    snprintf(error, error_len, "a command is stats, set, down, up, zero or quit");
-    return -EINVAL;
+    fputs("{\"ok\": true}\n", out);
 }
 
-/* Text as the inside of a JSON string, cut if need be. */
-static void json_escape(const char *text, char *out, size_t out_len)
+/* Answers one line. False if the client is to be hung up on. */
+static bool answer_line(struct control *control, int fd, char *line)
 {
-    size_t at = 0;
-    for (; *text && at + 7 < out_len; text++) {
-        unsigned char byte = (unsigned char)*text;
-        if (byte == '"' || byte == '\\') {
-            out[at++] = '\\';
-            out[at++] = (char)byte;
-        } else if (byte < 0x20 || byte >= 0x7f) {
-            at += (size_t)snprintf(out + at, out_len - at, "\\u%04x", byte);
-        } else {
-            out[at++] = (char)byte;
-        }
+    char *text = NULL;
+    size_t len = 0;
+    FILE *out = open_memstream(&text, &len);
+    if (!out) {
+        return false;
     }
-    out[at] = '\0';
-}
-
-static size_t command_answer(struct control *control, char *line, char *out, size_t out_len)
-{
-    char *words[WORDS_MAX], *rest = NULL;
-    char error[LINE_MAX_BYTES + 256], escaped[2 * sizeof error];
-    int count = 0;
-    for (char *word = strtok_r(line, " \t\r", &rest); word; word = strtok_r(NULL, " \t\r", &rest)) {
-        if (count == WORDS_MAX) {
-            return (size_t)snprintf(out, out_len, "{\"error\": \"too many words\"}\n");
-        }
-        words[count++] = word;
+    for (size_t end = strlen(line); end > 0 && strchr(" \t\r", line[end - 1]); end--) {
+        line[end - 1] = '\0';
     }
-    if (count == 0) {
-        return (size_t)snprintf(out, out_len, "{\"error\": \"an empty line\"}\n");
-    }
-    if (strcmp(words[0], "stats") == 0 && count == 1) {
-        return emulator_describe(control->emulator, out, out_len);
-    }
-    if (command_run(control, words, count, error, sizeof error) < 0) {
-        json_escape(error, escaped, sizeof escaped);
-        return (size_t)snprintf(out, out_len, "{\"error\": \"%s\"}\n", escaped);
-    }
-    return (size_t)snprintf(out, out_len, "{\"ok\": true}\n");
+    answer(control, line, out);
+    bool sent = fclose(out) == 0 && send(fd, text, len, MSG_NOSIGNAL) == (ssize_t)len;
+    free(text);
+    return sent;
 }
 
 /* --- the socket -------------------------------------------------------------------------------- */
@@ -298,7 +191,6 @@ static void accept_client(struct control *control)
 /* Reads what came and answers each whole line. */
 static void serve_client(struct control *control, struct client *client)
 {
-    char answer[DESCRIPTION_MAX];
     ssize_t got = read(client->fd, client->line + client->len, sizeof client->line - client->len);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
@@ -312,20 +204,34 @@ static void serve_client(struct control *control, struct client *client)
     while ((end = memchr(client->line, '\n', client->len)) != NULL) {
         size_t used = (size_t)(end - client->line) + 1;
         *end = '\0';
-        size_t len = command_answer(control, client->line, answer, sizeof answer);
-        memmove(client->line, client->line + used, client->len - used);
-        client->len -= used;
-        if (send(client->fd, answer, len, MSG_NOSIGNAL) != (ssize_t)len) {
+        if (!answer_line(control, client->fd, client->line)) {
             client_close(client);
             return;
         }
+        memmove(client->line, client->line + used, client->len - used);
+        client->len -= used;
     }
     if (client->len == sizeof client->line) {
         client_close(client);
     }
 }
 
-int control_run(struct control *control, int stop_fd)
+/* poll until a moment. */
+static int poll_until(struct pollfd *fds, nfds_t count, uint64_t until_ns)
+{
+    struct timespec timeout, *limit = NULL;
+    if (until_ns != EMULATOR_NEVER) {
+        uint64_t now_ns = emulator_now_ns();
+        uint64_t wait_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+        timeout.tv_sec = (time_t)(wait_ns / UINT64_C(1000000000));
+        timeout.tv_nsec = (long)(wait_ns % UINT64_C(1000000000));
+        limit = &timeout;
+    }
+    int ready = ppoll(fds, count, limit, NULL);
+    return ready < 0 ? -errno : ready;
+}
+
+int control_run(struct control *control, int stop_fd, uint64_t until_ns)
 {
     struct pollfd fds[2 + CLIENTS] = {{.fd = stop_fd, .events = POLLIN}};
     while (!control || !control->quit) {
@@ -333,14 +239,15 @@ int control_run(struct control *control, int stop_fd)
         for (int i = 0; i < CLIENTS; i++) {
             fds[2 + i] = (struct pollfd){.fd = control ? control->clients[i].fd : -1, .events = POLLIN};
         }
-        if (poll(fds, 2 + CLIENTS, -1) < 0) {
-            if (errno == EINTR) {
-                continue;
-            }
-            return -errno;
+        int ready = poll_until(fds, 2 + CLIENTS, until_ns);
+        if (ready == -EINTR) {
+            continue;
+        }
+        if (ready < 0) {
+            return ready;
         }
         if (fds[0].revents) {
-            return 0;
+            return CONTROL_ENDED;
         }
         for (int i = 0; i < CLIENTS; i++) {
             if (fds[2 + i].revents) {
@@ -350,6 +257,9 @@ int control_run(struct control *control, int stop_fd)
         if (fds[1].revents) {
             accept_client(control);
         }
+        if (emulator_now_ns() >= until_ns && !(control && control->quit)) {
+            return CONTROL_TIME;
+        }
     }
-    return 0;
+    return CONTROL_ENDED;
 }

@@ -1,22 +1,24 @@
 /* hawser-wanem: a link between two TUN devices that is as slow, long and lossy as asked for. */
 #include <getopt.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
 #include "control.h"
+#include "figures.h"
 #include "hawser/units.h"
-#include "params.h"
-#include "pump.h"
 #include "tun.h"
 
 #define EXIT_REFUSED 1
 #define EXIT_USAGE   2
-#define PARAMS_MAX   8
-#define NAME_MAX_LEN 24
+#define PARAMS_MAX   16
+#define NAME_MAX_LEN 32
+#define SECOND_NS    UINT64_C(1000000000)
 
 enum option_code {
     OPTION_A = 256,
@@ -25,6 +27,7 @@ enum option_code {
     OPTION_MTU,
     OPTION_SEED,
     OPTION_CONTROL,
+    OPTION_JSON,
     OPTION_HELP,
     OPTION_VERSION,
     OPTION_PARAM
@@ -40,7 +43,7 @@ struct param_option {
 struct arguments {
     const char *place[2];
     const char *control_path;
-    const struct link_profile *profile;
+    bool json;
 };
 
 static struct param_option param_options[3 * PARAMS_MAX];
@@ -55,12 +58,12 @@ static void make_options(void)
         {"mtu", required_argument, NULL, OPTION_MTU},
         {"seed", required_argument, NULL, OPTION_SEED},
         {"control", required_argument, NULL, OPTION_CONTROL},
+        {"json", no_argument, NULL, OPTION_JSON},
         {"help", no_argument, NULL, OPTION_HELP},
         {"version", no_argument, NULL, OPTION_VERSION},
     };
     static const char *const prefixes[] = {"", "a-to-b-", "b-to-a-"};
-    static const unsigned directions[] = {1u << WANEM_A_TO_B | 1u << WANEM_B_TO_A, 1u << WANEM_A_TO_B,
-                                          1u << WANEM_B_TO_A};
+    static const unsigned directions[] = {WANEM_BOTH, 1u << WANEM_A_TO_B, 1u << WANEM_B_TO_A};
     size_t count = sizeof fixed / sizeof fixed[0];
     memcpy(options, fixed, sizeof fixed);
     size_t row = 0;
@@ -79,20 +82,17 @@ static void make_options(void)
 static void usage(FILE *out)
 {
     fputs("usage: hawser-wanem --a IFACE[@NETNS] --b IFACE[@NETNS] [options]\n"
-          "  --profile NAME   one of:",
-          out);
-    const struct link_profile *profile;
-    for (size_t i = 0; (profile = profile_at(i)) != NULL; i++) {
-        fprintf(out, " %s", profile->name);
-    }
-    fputs("\n  --mtu BYTES      of both devices (1500)\n"
+          "  --profile NAME   of " HAWSER_WANEM_PROFILES ", or the path of such a file; may be\n"
+          "                   given again: later ones override\n"
+          "  --mtu BYTES      of both devices (1500)\n"
           "  --seed N         of the random numbers (1)\n"
           "  --control PATH   unix socket for commands\n"
+          "  --json           figures as JSON: a line a second, and the report\n"
           "and for both directions, or with --a-to-b- or --b-to-a- in front for one:\n",
           out);
     const char *name, *takes;
     for (size_t i = 0; (name = params_name(i, &takes)) != NULL; i++) {
-        fprintf(out, "  --%-8s %s\n", name, takes);
+        fprintf(out, "  --%-13s %s\n", name, takes);
     }
 }
 
@@ -118,10 +118,10 @@ static int parse_number(const char *name, const char *text, uint64_t min, uint64
 
 static int set_param(struct emulator *emulator, const struct param_option *option, const char *value)
 {
-    char error[256];
+    char error[PARAMS_ERROR_MAX];
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
         if ((option->directions & 1u << i) &&
-            params_set(&emulator->params[i], option->param, value, error, sizeof error) < 0) {
+            params_set(&emulator->link[i], option->param, value, error) < 0) {
             return complain(error);
         }
     }
@@ -130,7 +130,6 @@ static int set_param(struct emulator *emulator, const struct param_option *optio
 
 static int take_option(int code, const char *value, struct arguments *arguments, struct emulator *emulator)
 {
-    char error[256];
     uint64_t number = 0;
     switch (code) {
     case OPTION_A:
@@ -138,7 +137,7 @@ static int take_option(int code, const char *value, struct arguments *arguments,
         arguments->place[code == OPTION_B] = value;
         return 0;
     case OPTION_PROFILE:
-        return 0; /* was taken before the others */
+        return 0; /* were taken before the others */
     case OPTION_MTU:
         if (parse_number("mtu", value, TUN_MTU_MIN, TUN_MTU_MAX, &number) != 0) {
             return EXIT_USAGE;
@@ -150,21 +149,34 @@ static int take_option(int code, const char *value, struct arguments *arguments,
     case OPTION_CONTROL:
         arguments->control_path = value;
         return 0;
+    case OPTION_JSON:
+        arguments->json = true;
+        return 0;
     default:
         if (code >= OPTION_PARAM) {
             return set_param(emulator, &param_options[code - OPTION_PARAM], value);
         }
-        snprintf(error, sizeof error, "see hawser-wanem --help");
-        return complain(error);
+        return complain("see hawser-wanem --help");
     }
 }
 
-/* The profile goes first wherever it stands, so that a parameter on the command line overrides it. */
-static int take_profile(int argc, char **argv, struct arguments *arguments, struct emulator *emulator)
+static int add_profile(struct emulator *emulator, const char *profile)
 {
-    int code;
+    char name[PROFILE_NAME_MAX], error[PROFILE_ERROR_MAX];
+    if (profile_read(profile, emulator->link, &emulator->schedule, name, error) < 0) {
+        return complain(error);
+    }
+    size_t used = strcmp(emulator->profile, "none") == 0 ? 0 : strlen(emulator->profile);
+    snprintf(emulator->profile + used, sizeof emulator->profile - used, "%s%s", used > 0 ? "+" : "", name);
+    return 0;
+}
+
+/* Profiles go first wherever they stand, so that a parameter on the command line overrides them. */
+static int take_profiles(int argc, char **argv, struct emulator *emulator)
+{
+    int code, wrong = 0;
     opterr = 0;
-    while ((code = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while (wrong == 0 && (code = getopt_long(argc, argv, "", options, NULL)) != -1) {
         if (code == OPTION_HELP) {
             usage(stdout);
             exit(EXIT_SUCCESS);
@@ -173,34 +185,23 @@ static int take_profile(int argc, char **argv, struct arguments *arguments, stru
             puts("hawser-wanem " HAWSER_VERSION);
             exit(EXIT_SUCCESS);
         }
-        if (code != OPTION_PROFILE) {
-            continue;
-        }
-        arguments->profile = profile_find(optarg);
-        if (!arguments->profile) {
-            fprintf(stderr, "hawser-wanem: profile: '%s' is none that there is\n", optarg);
-            return EXIT_USAGE;
+        if (code == OPTION_PROFILE) {
+            wrong = add_profile(emulator, optarg);
         }
     }
     opterr = 1;
     optind = 0;
-    if (arguments->profile) {
-        profile_apply(arguments->profile, emulator->params);
-        emulator->profile = arguments->profile->name;
-        emulator->queue_max_ms = arguments->profile->queue_max_ms;
-    }
-    return 0;
+    return wrong;
 }
 
 static int take_arguments(int argc, char **argv, struct arguments *arguments, struct emulator *emulator)
 {
     make_options();
-    *emulator =
-        (struct emulator){.profile = "none", .mtu = 1500, .queue_max_ms = QUEUE_AUTO_MAX_MS, .seed = 1};
+    *emulator = (struct emulator){.profile = "none", .mtu = 1500, .seed = 1};
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
-        params_default(&emulator->params[i]);
+        params_default(&emulator->link[i]);
     }
-    int wrong = take_profile(argc, argv, arguments, emulator);
+    int wrong = take_profiles(argc, argv, emulator);
     int code;
     while (wrong == 0 && (code = getopt_long(argc, argv, "", options, NULL)) != -1) {
         wrong = take_option(code, optarg, arguments, emulator);
@@ -216,18 +217,71 @@ static int take_arguments(int argc, char **argv, struct arguments *arguments, st
         return complain(arguments->place[0] ? "b: is missing (--b IFACE[@NETNS])"
                                             : "a: is missing (--a IFACE[@NETNS])");
     }
-    char error[256];
-    if (emulator_check(emulator, error, sizeof error) < 0) {
+    char error[PROFILE_ERROR_MAX];
+    if (link_check(emulator->link, emulator->mtu, error) < 0 ||
+        schedule_check(&emulator->schedule, emulator->link, emulator->mtu, error) < 0) {
         return complain(error);
     }
     return 0;
 }
 
-/* Threads, "ready", commands until the end, report. The descriptors are borrowed. */
-static int run(struct emulator *emulator, struct control *control, const int tun_fds[2], int stop_fd)
+static int terminal_columns(void)
 {
-    static char report[DESCRIPTION_MAX];
+    struct winsize size;
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+/* Carries out what the schedule has for now. */
+static void take_event(struct emulator *emulator, bool terminal)
+{
+    char error[PARAMS_ERROR_MAX];
+    const char *change = emulator_event(emulator, error);
+    if (error[0] != '\0') {
+        fprintf(stderr, "hawser-wanem: schedule: '%s': %s\n", change, error);
+    } else if (terminal) {
+        printf("\r\033[K%.1f s: %s\n", (double)(emulator_now_ns() - emulator->started_ns) / 1e9, change);
+        fflush(stdout);
+    }
+}
+
+/* Commands, events and a line of figures a second until the end. 0 or -errno. */
+static int serve(struct emulator *emulator, struct control *control, int stop_fd, bool json)
+{
+    static struct figures_live live;
+    bool terminal = !json && isatty(STDOUT_FILENO) == 1;
+    uint64_t line_ns = json || terminal ? emulator->started_ns + SECOND_NS : EMULATOR_NEVER;
+    figures_live_start(emulator, &live);
+    for (;;) {
+        uint64_t event_ns = emulator_event_ns(emulator);
+        int end = control_run(control, stop_fd, event_ns < line_ns ? event_ns : line_ns);
+        if (end != CONTROL_TIME) {
+            if (terminal) {
+                puts("");
+            }
+            return end < 0 ? end : 0;
+        }
+        uint64_t now_ns = emulator_now_ns();
+        if (now_ns >= event_ns) {
+            take_event(emulator, terminal);
+        }
+        if (now_ns >= line_ns) {
+            if (json) {
+                figures_json(emulator, false, stdout);
+                fflush(stdout);
+            } else {
+                figures_live_line(emulator, &live, terminal_columns(), stdout);
+            }
+            line_ns += (now_ns - line_ns) / SECOND_NS * SECOND_NS + SECOND_NS;
+        }
+    }
+}
+
+/* Threads, "ready", commands until the end, report. The descriptors are borrowed. */
+static int run(struct emulator *emulator, struct control *control, const int tun_fds[2], int stop_fd,
+               bool json)
+{
     int result = EXIT_REFUSED;
+    struct sched_param priority = {.sched_priority = 1};
 
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
         int from = i == WANEM_A_TO_B ? 0 : 1;
@@ -238,8 +292,9 @@ static int run(struct emulator *emulator, struct control *control, const int tun
             goto done;
         }
     }
-    emulator->started_ms = emulator_now_ms();
-    emulator_apply(emulator);
+    sched_setscheduler(0, SCHED_RR,
+                       &priority); /* events are for a moment too; refused: as any other thread */
+    emulator_start(emulator, emulator_now_ns());
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
         int err = pump_start(emulator->pumps[i]);
         if (err < 0) {
@@ -247,15 +302,21 @@ static int run(struct emulator *emulator, struct control *control, const int tun
             goto done;
         }
     }
-    puts("ready");
+    puts(json ? "{\"ready\": true}" : "ready");
     fflush(stdout);
-    if (control_run(control, stop_fd) == 0) {
+    int err = serve(emulator, control, stop_fd, json);
+    if (err < 0) {
+        fprintf(stderr, "hawser-wanem: wait for commands: %s\n", strerror(-err));
+    } else {
         result = EXIT_SUCCESS;
     }
     pump_stop(emulator->pumps[0]);
     pump_stop(emulator->pumps[1]);
-    emulator_describe(emulator, report, sizeof report);
-    fputs(report, stdout);
+    if (json) {
+        figures_json(emulator, true, stdout);
+    } else {
+        figures_report(emulator, stdout);
+    }
     fflush(stdout);
 done:
     pump_free(emulator->pumps[0]);
@@ -265,7 +326,7 @@ done:
 
 int main(int argc, char **argv)
 {
-    struct arguments arguments = {.profile = NULL};
+    struct arguments arguments = {.json = false};
     struct emulator emulator;
     char error[512];
     int tun_fds[2] = {-1, -1}, stop_fd = -1;
@@ -273,13 +334,14 @@ int main(int argc, char **argv)
 
     int result = take_arguments(argc, argv, &arguments, &emulator);
     if (result != 0) {
-        return result;
+        goto done;
     }
     result = EXIT_REFUSED;
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     sigprocmask(SIG_BLOCK, &signals, NULL);
     stop_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     if (stop_fd < 0) {
@@ -300,8 +362,9 @@ int main(int argc, char **argv)
             goto done;
         }
     }
-    result = run(&emulator, control, tun_fds, stop_fd);
+    result = run(&emulator, control, tun_fds, stop_fd, arguments.json);
 done:
+    schedule_free(&emulator.schedule);
     control_free(control);
     for (int i = 0; i < 2; i++) {
         if (tun_fds[i] >= 0) {

@@ -1,14 +1,17 @@
 /* Memory: a list of 256 KB chunks, oldest first. Packets are packed into them in order of arrival,
- * each a `struct packet` and its bytes, padded to 8. As order is kept, all is first in, first out:
- * a chunk is given back when the delivery cursor leaves it, to the top of a stack, so that no more
- * memory is ever touched than was needed at once.
+ * each a `struct packet` and its bytes, padded to 8. A copy stands right behind its original.
  *
- *     head (next to be delivered) ... wire (next to have been sent whole) ... tail (next to arrive)
- *     |------ in the air --------|------ queue, its first being sent -------|
+ *     head (oldest inside) ... wire (next to have been sent whole) ... tail (next to arrive)
+ *     |---- in the air ------|-------- queue, its first being sent -------|
  *
- * Invariants: done_ns and due_ns never decrease from head to tail; due_ns >= done_ns; queue_bytes is
- * the sum of len from wire to tail. A lost packet keeps its header (it takes its turn in the queue)
- * but not its bytes. */
+ * All that is inside is also in one list by the time it is due. A packet is mostly due after all that came
+ * before it and goes to the list's end; where packets overtake it is as many steps from there as it
+ * overtakes. A delivered packet is marked gone, and memory is given back from the head on as far as all is
+ * gone, to the top of a stack, so that no more memory is ever touched than was needed at once.
+ *
+ * Invariants: done_ns never decreases from head to tail, due_ns never along the list; due_ns >= done_ns, so
+ * nothing is gone that the wire has not passed; queue_bytes is the sum of len from wire to tail, but for
+ * copies. A lost packet keeps its header (it takes its turn in the queue) but not its bytes. */
 #include "path.h"
 
 #include <assert.h>
@@ -17,8 +20,13 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "luck.h"
+
 #define CHUNK_BYTES (256u << 10)
 #define CHUNK_ROOM  (CHUNK_BYTES - (uint32_t)sizeof(struct chunk))
+
+/* The device looks at the first four bits, the version of IP, and takes no packet that is neither. */
+#define VERSION_BITS 4
 
 struct chunk {
     struct chunk *next;
@@ -27,11 +35,20 @@ struct chunk {
     uint8_t bytes[];
 };
 
+enum packet_fate { ARRIVES, LOST, LOST_IN_BURST };
+
 struct packet {
+    uint64_t arrived_ns;
     uint64_t done_ns; /* has left the sender whole */
     uint64_t due_ns;  /* arrives */
+    uint64_t number;  /* of arrival, from 0 */
+    struct packet *sooner;
+    struct packet *later;
     uint32_t len;
-    uint32_t lost; /* 0 or 1; of this width so that bytes starts where the structure ends */
+    uint8_t fate; /* enum packet_fate */
+    bool copy;
+    bool gone;
+    uint8_t pad; /* so that bytes starts where the structure ends */
     uint8_t bytes[];
 };
 
@@ -43,18 +60,18 @@ struct cursor {
 struct path {
     struct link_params params;
     uint64_t queue_limit;
-    uint64_t loss_below; /* a random number below this is a loss */
     uint32_t max_packet;
 
     uint64_t free_ns;   /* the sender is free from then on */
     uint64_t remainder; /* of the division by the rate, so that no fraction of a ns gets lost */
-    uint64_t last_due_ns;
     uint64_t queue_bytes;
     struct path_count inside;
     struct path_counters counters;
 
-    uint64_t loss_state;
-    uint64_t jitter_seed;
+    struct luck luck;
+    uint64_t arrivals;
+    uint64_t delivered_next; /* one past the highest number delivered */
+    bool in_burst;
 
     uint8_t *memory;
     uint32_t chunks_made;
@@ -62,22 +79,10 @@ struct path {
     struct chunk *tail;
     struct cursor head;
     struct cursor wire;
+    struct packet *soonest; /* the list by due_ns */
+    struct packet *latest;
     uint8_t *overflow; /* a slot for what will be dropped */
 };
-
-/* Sebastiano Vigna's splitmix64: each state gives one well mixed number. */
-static uint64_t mix(uint64_t state)
-{
-    state = (state ^ (state >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    state = (state ^ (state >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return state ^ (state >> 31);
-}
-
-static uint64_t random_next(uint64_t *state)
-{
-    *state += UINT64_C(0x9e3779b97f4a7c15);
-    return mix(*state);
-}
 
 /* --- memory ------------------------------------------------------------------------------------ */
 
@@ -121,7 +126,7 @@ static void cursor_step(struct cursor *cursor)
         cursor->at = 0;
     }
     const struct packet *packet = (const struct packet *)(const void *)(cursor->chunk->bytes + cursor->at);
-    cursor->at += packet_room(packet->lost ? 0 : packet->len);
+    cursor->at += packet_room(packet->fate == ARRIVES ? packet->len : 0);
 }
 
 /* Gives back the chunks from `first` up to, without, `end`. */
@@ -135,15 +140,40 @@ static void chunks_give(struct path *path, struct chunk *first, const struct chu
     }
 }
 
-/* Takes the oldest packet out and gives back a chunk that this emptied. */
+/* --- the list ---------------------------------------------------------------------------------- */
+
+/* Behind all that are due no later, so that what is due at once keeps its order. */
+static void list_insert(struct path *path, struct packet *packet)
+{
+    struct packet *before = path->latest;
+    while (before && before->due_ns > packet->due_ns) {
+        before = before->sooner;
+    }
+    packet->sooner = before;
+    packet->later = before ? before->later : path->soonest;
+    *(before ? &before->later : &path->soonest) = packet;
+    *(packet->later ? &packet->later->sooner : &path->latest) = packet;
+}
+
+static void list_remove(struct path *path, struct packet *packet)
+{
+    *(packet->sooner ? &packet->sooner->later : &path->soonest) = packet->later;
+    *(packet->later ? &packet->later->sooner : &path->latest) = packet->sooner;
+}
+
+/* Takes the packet that is due first out and gives back the chunks that this emptied. */
 static void pop(struct path *path)
 {
-    struct chunk *before = path->head.chunk;
-    const struct packet *packet = cursor_packet(&path->head);
+    struct packet *packet = path->soonest;
     path->inside.packets--;
     path->inside.bytes -= packet->len;
-    cursor_step(&path->head);
-    chunks_give(path, before, path->head.chunk);
+    list_remove(path, packet);
+    packet->gone = true;
+    while ((packet = cursor_packet(&path->head)) != NULL && packet->gone) {
+        struct chunk *before = path->head.chunk;
+        cursor_step(&path->head);
+        chunks_give(path, before, path->head.chunk);
+    }
     if (path->inside.packets == 0) { /* start over at the front: the memory is still in the cache */
         assert(path->queue_bytes == 0);
         chunks_give(path, path->head.chunk, path->tail);
@@ -163,8 +193,7 @@ struct path *path_new(uint32_t max_packet, uint64_t seed)
     }
     path->max_packet = max_packet;
     params_default(&path->params);
-    path->loss_state = mix(seed + 1);
-    path->jitter_seed = mix(path->loss_state);
+    luck_init(&path->luck, seed);
     path->overflow = malloc(max_packet + 1u);
     void *memory = mmap(NULL, PATH_MEMORY_BYTES, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -201,54 +230,67 @@ static void count(struct path_count *counter, size_t len)
 static void settle(struct path *path, uint64_t now_ns)
 {
     const struct packet *packet;
-    while (path->queue_bytes > 0 && (packet = cursor_packet(&path->wire)) != NULL &&
-           packet->done_ns <= now_ns) {
-        path->queue_bytes -= packet->len;
+    while ((packet = cursor_packet(&path->wire)) != NULL && packet->done_ns <= now_ns) {
+        path->queue_bytes -= packet->copy ? 0 : packet->len;
         cursor_step(&path->wire);
     }
 }
 
 /* Extra delay at a moment: on the line between the random values before and after it. */
-static uint64_t jitter_at(const struct path *path, uint64_t now_ns)
+static double wander_at(const struct path *path, uint64_t now_ns)
+{
+    uint64_t period_ns = 2 * path->params.jitter_ns;
+    uint64_t point = now_ns / period_ns;
+    double part = (double)(now_ns % period_ns) / (double)period_ns;
+    double before = luck_fraction(&path->luck, LUCK_WANDER, point);
+    double after = luck_fraction(&path->luck, LUCK_WANDER, point + 1);
+    return before + (after - before) * part;
+}
+
+static uint64_t jitter_of(const struct path *path, const struct packet *packet)
 {
     uint64_t jitter_ns = path->params.jitter_ns;
     if (jitter_ns == 0) {
         return 0;
     }
-    uint64_t period_ns = 2 * jitter_ns;
-    uint64_t knot = now_ns / period_ns;
-    double part = (double)(now_ns % period_ns) / (double)period_ns;
-    double before = (double)(mix(path->jitter_seed + knot) >> 11) * 0x1p-53;
-    double after = (double)(mix(path->jitter_seed + knot + 1) >> 11) * 0x1p-53;
-    return (uint64_t)((before + (after - before) * part) * (double)jitter_ns);
+    enum luck_stream stream = packet->copy ? LUCK_COPY : LUCK_JITTER;
+    double share = path->params.reorder ? luck_fraction(&path->luck, stream, packet->number)
+                                        : wander_at(path, packet->done_ns);
+    return (uint64_t)(share * (double)jitter_ns);
 }
 
-/* Gives the packet its turn at the sender and its arrival, both by arithmetic. */
+/* Gives the packet its turn at the sender and its arrival, both by arithmetic, and puts it into the list. A
+ * copy leaves the sender together with its original, which was scheduled just before. */
 static void schedule(struct path *path, struct packet *packet, uint64_t now_ns)
 {
-    uint64_t start_ns = path->free_ns;
-    if (start_ns <= now_ns) {
-        start_ns = now_ns;
-        path->remainder = 0;
+    if (!packet->copy) {
+        if (path->free_ns <= now_ns) {
+            path->free_ns = now_ns;
+            path->remainder = 0;
+        }
+        if (path->params.rate_bps > 0) {
+            uint64_t bits_ns = (uint64_t)packet->len * 8 * UINT64_C(1000000000) + path->remainder;
+            path->free_ns += bits_ns / path->params.rate_bps;
+            path->remainder = bits_ns % path->params.rate_bps;
+        }
     }
-    packet->done_ns = start_ns;
-    if (path->params.rate_bps > 0) {
-        uint64_t bits_ns = (uint64_t)packet->len * 8 * UINT64_C(1000000000) + path->remainder;
-        packet->done_ns += bits_ns / path->params.rate_bps;
-        path->remainder = bits_ns % path->params.rate_bps;
+    packet->done_ns = path->free_ns;
+    packet->due_ns = packet->done_ns + path->params.delay_ns + jitter_of(path, packet);
+    if (!path->params.reorder && path->latest && packet->due_ns < path->latest->due_ns) {
+        packet->due_ns = path->latest->due_ns; /* the delay was made smaller: nobody overtakes */
     }
-    path->free_ns = packet->done_ns;
-    packet->due_ns = packet->done_ns + path->params.delay_ns + jitter_at(path, packet->done_ns);
-    if (packet->due_ns < path->last_due_ns) {
-        packet->due_ns = path->last_due_ns; /* the delay was made smaller: nobody overtakes */
-    }
-    path->last_due_ns = packet->due_ns;
+    list_insert(path, packet);
+}
+
+/* One byte more than the largest packet, so that a longer one is noticed. */
+static bool tail_has_room(const struct path *path)
+{
+    return CHUNK_ROOM - path->tail->used >= packet_room(path->max_packet + 1u);
 }
 
 void *path_slot(struct path *path)
 {
-    /* One byte more than the largest packet, so that a longer one is noticed. */
-    if (CHUNK_ROOM - path->tail->used < packet_room(path->max_packet + 1u)) {
+    if (!tail_has_room(path)) {
         struct chunk *chunk = chunk_take(path);
         if (!chunk) {
             return path->overflow;
@@ -259,16 +301,63 @@ void *path_slot(struct path *path)
     return path->tail->bytes + path->tail->used + sizeof(struct packet);
 }
 
+/* Whether the packet that arrives is lost in the air. Called once for each, whatever becomes of it. */
+static enum packet_fate fate_of(struct path *path, uint64_t number)
+{
+    const struct link_params *params = &path->params;
+    double leaves = path->in_burst ? 1.0 / (double)params->burst_packets : params->burst;
+    if (luck_hits(&path->luck, LUCK_BURST, number, leaves)) {
+        path->in_burst = !path->in_burst;
+    }
+    if (!luck_hits(&path->luck, LUCK_LOSS, number, path->in_burst ? params->burst_loss : params->loss)) {
+        return ARRIVES;
+    }
+    return path->in_burst ? LOST_IN_BURST : LOST;
+}
+
+/* Takes the packet that path_slot has room for, with its bytes in place, into the memory and the list. */
+static void take_in(struct path *path, const struct packet *as, uint64_t now_ns)
+{
+    struct packet *packet = (struct packet *)(void *)(path->tail->bytes + path->tail->used);
+    *packet = *as;
+    path->tail->used += packet_room(packet->fate == ARRIVES ? packet->len : 0);
+    count(&path->inside, packet->len);
+    schedule(path, packet, now_ns);
+}
+
+/* After a packet was taken in: the same bytes once more, if there is memory. */
+static void take_copy(struct path *path, const uint8_t *bytes, struct packet *as, uint64_t now_ns)
+{
+    count(&path->counters.duplicated, as->len);
+    uint8_t *slot = path_slot(path);
+    if (slot == path->overflow) {
+        count(&path->counters.drop_error, as->len);
+        return;
+    }
+    memcpy(slot, bytes, as->len);
+    as->copy = true;
+    take_in(path, as, now_ns);
+}
+
+static void turn_bit(struct path *path, uint8_t *bytes, size_t len, uint64_t number)
+{
+    uint64_t bits = (uint64_t)len * 8 - VERSION_BITS;
+    uint64_t bit = VERSION_BITS + luck_bits(&path->luck, LUCK_BIT, number) % bits;
+    bytes[bit / 8] ^= (uint8_t)(0x80u >> bit % 8);
+    count(&path->counters.corrupted, len);
+}
+
 void path_admit(struct path *path, size_t len, uint64_t now_ns)
 {
-    bool lost = random_next(&path->loss_state) < path->loss_below;
+    uint64_t number = path->arrivals++;
+    enum packet_fate fate = fate_of(path, number);
 
     count(&path->counters.in, len);
     if (!path->params.link_up) {
         count(&path->counters.drop_down, len);
         return;
     }
-    if (len > path->max_packet || CHUNK_ROOM - path->tail->used < packet_room((uint32_t)len)) {
+    if (len == 0 || len > path->max_packet || !tail_has_room(path)) {
         count(&path->counters.drop_error, len);
         return;
     }
@@ -277,13 +366,17 @@ void path_admit(struct path *path, size_t len, uint64_t now_ns)
         count(&path->counters.drop_queue, len);
         return;
     }
-    struct packet *packet = (struct packet *)(void *)(path->tail->bytes + path->tail->used);
-    packet->len = (uint32_t)len;
-    packet->lost = lost;
-    schedule(path, packet, now_ns);
-    path->tail->used += packet_room(lost ? 0 : packet->len);
+    uint8_t *bytes = path->tail->bytes + path->tail->used + sizeof(struct packet);
+    struct packet packet = {
+        .arrived_ns = now_ns, .number = number, .len = (uint32_t)len, .fate = (uint8_t)fate};
+    if (fate == ARRIVES && luck_hits(&path->luck, LUCK_CORRUPT, number, path->params.corrupt)) {
+        turn_bit(path, bytes, len, number);
+    }
     path->queue_bytes += len;
-    count(&path->inside, len);
+    take_in(path, &packet, now_ns);
+    if (fate == ARRIVES && luck_hits(&path->luck, LUCK_DUPLICATE, number, path->params.duplicate)) {
+        take_copy(path, bytes, &packet, now_ns);
+    }
     if (path->queue_bytes > path->counters.queue_max_bytes) {
         path->counters.queue_max_bytes = path->queue_bytes;
     }
@@ -293,12 +386,12 @@ const void *path_due(struct path *path, uint64_t now_ns, size_t *len)
 {
     settle(path, now_ns);
     const struct packet *packet;
-    while ((packet = cursor_packet(&path->head)) != NULL && packet->due_ns <= now_ns) {
-        if (!packet->lost) {
+    while ((packet = path->soonest) != NULL && packet->due_ns <= now_ns) {
+        if (packet->fate == ARRIVES) {
             *len = packet->len;
             return packet->bytes;
         }
-        count(&path->counters.drop_loss, packet->len);
+        count(packet->fate == LOST ? &path->counters.drop_loss : &path->counters.drop_burst, packet->len);
         pop(path);
     }
     return NULL;
@@ -306,12 +399,17 @@ const void *path_due(struct path *path, uint64_t now_ns, size_t *len)
 
 void path_delivered(struct path *path, bool ok, uint64_t now_ns)
 {
-    const struct packet *packet = cursor_packet(&path->head);
+    const struct packet *packet = path->soonest;
     assert(packet);
     if (ok) {
-        uint64_t step = (now_ns - packet->due_ns) / (PATH_LATE_STEP_US * 1000u);
-        path->counters.late[step < PATH_LATE_STEPS ? step : PATH_LATE_STEPS - 1]++;
+        delays_add(&path->counters.given, now_ns - packet->arrived_ns);
+        delays_add(&path->counters.late, now_ns - packet->due_ns);
         count(&path->counters.out, packet->len);
+        if (packet->number + 1 < path->delivered_next) {
+            count(&path->counters.reordered, packet->len);
+        } else {
+            path->delivered_next = packet->number + 1;
+        }
     } else {
         count(&path->counters.drop_error, packet->len);
     }
@@ -320,8 +418,7 @@ void path_delivered(struct path *path, bool ok, uint64_t now_ns)
 
 uint64_t path_next_ns(const struct path *path)
 {
-    const struct packet *packet = cursor_packet(&path->head);
-    return packet ? packet->due_ns : PATH_NEVER;
+    return path->soonest ? path->soonest->due_ns : PATH_NEVER;
 }
 
 /* --- parameters and figures -------------------------------------------------------------------- */
@@ -329,29 +426,30 @@ uint64_t path_next_ns(const struct path *path)
 /* What still waits behind the packet being sent gets its turn by the new parameters. */
 static void reschedule(struct path *path, uint64_t now_ns)
 {
-    struct cursor cursor = path->wire;
-    struct packet *packet = cursor_packet(&cursor);
-    if (path->queue_bytes == 0 || !packet) {
+    struct cursor first = path->wire;
+    struct packet *packet = cursor_packet(&first);
+    if (!packet) {
         return;
     }
     path->free_ns = packet->done_ns;
-    path->last_due_ns = packet->due_ns;
     path->remainder = 0;
-    for (cursor_step(&cursor); (packet = cursor_packet(&cursor)) != NULL; cursor_step(&cursor)) {
+    cursor_step(&first);
+    for (struct cursor at = first; (packet = cursor_packet(&at)) != NULL; cursor_step(&at)) {
+        list_remove(path, packet); /* all of them before any is put back: they are no bound to each other */
+    }
+    for (struct cursor at = first; (packet = cursor_packet(&at)) != NULL; cursor_step(&at)) {
         schedule(path, packet, now_ns);
     }
 }
 
 static void drop_inside(struct path *path)
 {
-    const struct packet *packet;
     path->queue_bytes = 0; /* pop resets wire once all is out */
-    while ((packet = cursor_packet(&path->head)) != NULL) {
-        count(&path->counters.drop_down, packet->len);
+    while (path->soonest) {
+        count(&path->counters.drop_down, path->soonest->len);
         pop(path);
     }
     path->free_ns = 0;
-    path->last_due_ns = 0;
 }
 
 void path_set(struct path *path, const struct link_params *params, uint64_t queue_limit, uint64_t now_ns)
@@ -359,7 +457,7 @@ void path_set(struct path *path, const struct link_params *params, uint64_t queu
     settle(path, now_ns);
     path->params = *params;
     path->queue_limit = queue_limit;
-    path->loss_below = params->loss >= 1.0 ? UINT64_MAX : (uint64_t)(params->loss * 0x1p64);
+    path->in_burst = path->in_burst && params->burst > 0;
     if (params->link_up) {
         reschedule(path, now_ns);
     } else {
@@ -391,21 +489,6 @@ uint64_t path_queue_now(struct path *path, uint64_t now_ns)
 {
     settle(path, now_ns);
     return path->queue_bytes;
-}
-
-uint32_t path_late_us(const struct path *path, double share)
-{
-    uint64_t total = 0, seen = 0;
-    for (uint32_t i = 0; i < PATH_LATE_STEPS; i++) {
-        total += path->counters.late[i];
-    }
-    for (uint32_t i = 0; i < PATH_LATE_STEPS && total > 0; i++) {
-        seen += path->counters.late[i];
-        if ((double)seen >= share * (double)total) {
-            return (i + 1) * PATH_LATE_STEP_US;
-        }
-    }
-    return 0;
 }
 
 void path_zero(struct path *path)

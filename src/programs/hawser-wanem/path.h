@@ -1,15 +1,18 @@
 /* path.h - one direction of the emulated link: queue, serialisation, loss, delay, counters.
  *
  * A packet passes, in this order: the link (down: dropped), the queue (full: dropped), the sender
- * (which takes len x 8 / rate), the air (random loss: so a lost packet has used its share of the
- * rate), the delay. All times follow by arithmetic from the moment the packet was read; nothing is
- * measured in between, so the rate is exact however late the thread wakes.
+ * (which takes len x 8 / rate), the air (loss, single or in bursts: so a lost packet has used its share of
+ * the rate; a turned bit; a copy, which uses none of the rate), the delay. All times follow by arithmetic
+ * from the moment the packet was read; nothing is measured in between, so the rate is exact however late the
+ * thread wakes.
  *
- * The random number of loss is drawn once for every packet that arrives, whatever becomes of it: the
- * n-th packet after the start meets the same luck for the same seed and loss.
- * Jitter is an extra delay of 0 to jitter_ns that wanders: a straight line between values drawn
- * every 2 x jitter_ns. Its slope stays below 1, so packets keep their order at any packet rate (a
- * number drawn per packet would, with order kept, be nearly the maximum for all of them).
+ * Random numbers are drawn for every packet that arrives, whatever becomes of it (luck.h): the n-th packet
+ * after the start meets the same luck for the same seed and parameters.
+ * Bursts are a Gilbert-Elliott chain that steps once for every packet that arrives.
+ * Jitter that keeps the order is an extra delay of 0 to jitter_ns that wanders: a straight line between
+ * values drawn every 2 x jitter_ns. Its slope stays below 1, so packets keep their order at any packet rate
+ * (a number drawn per packet would, with order kept, be nearly the maximum for all of them). With `reorder`
+ * it is a number drawn per packet, and packets overtake.
  *
  * Pure: the caller passes the time and reads and writes the packets; one thread at a time. */
 #ifndef HAWSER_WANEM_PATH_H
@@ -18,21 +21,23 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "delays.h"
 #include "params.h"
 
 #define PATH_MEMORY_BYTES (512u << 20) /* address space; only what is used is touched */
 #define PATH_NEVER        UINT64_MAX
-#define PATH_LATE_STEP_US 10u
-#define PATH_LATE_STEPS   512u
 
-/* Counters of packets and bytes: in = out + the drops + what is inside. */
+/* Counters of packets and bytes that add up: in + duplicated = out + the drops + what is inside.
+ * row(name, text) */
+#define PATH_DROPS(row)                                                                                      \
+    row(drop_queue, "the queue was full") row(drop_loss, "lost at random")                                   \
+        row(drop_burst, "lost in a burst")                                                                   \
+            row(drop_down, "the link was down, or went down with them inside")                               \
+                row(drop_error, "longer than the MTU, no memory, or refused by the device at the other end")
 #define PATH_COUNTERS(row)                                                                                   \
-    row(in)             /* arrived */                                                                        \
-        row(out)        /* delivered */                                                                      \
-        row(drop_queue) /* the queue was full */                                                             \
-        row(drop_loss)  /* random loss */                                                                    \
-        row(drop_down)  /* the link was down, or went down while the packet was inside */                    \
-        row(drop_error) /* longer than the MTU, no memory, or refused by the device on the other side */
+    row(in, "arrived") row(duplicated, "copies made on the way") row(out, "delivered") PATH_DROPS(row)       \
+        row(corrupted, "a bit was turned on the way")                                                        \
+            row(reordered, "delivered after a packet that had arrived later")
 
 struct path_count {
     uint64_t packets;
@@ -40,11 +45,12 @@ struct path_count {
 };
 
 struct path_counters {
-#define PATH_COUNTER_FIELD(name) struct path_count name;
+#define PATH_COUNTER_FIELD(name, text) struct path_count name;
     PATH_COUNTERS(PATH_COUNTER_FIELD)
 #undef PATH_COUNTER_FIELD
     uint64_t queue_max_bytes;
-    uint64_t late[PATH_LATE_STEPS]; /* delivered packets by lateness, in steps of PATH_LATE_STEP_US */
+    struct delays given; /* of delivered packets: from their arrival on */
+    struct delays late;  /* the same: from when they were due */
 };
 
 struct path;
@@ -78,8 +84,6 @@ uint64_t path_next_ns(const struct path *path);
 const struct path_counters *path_counters(const struct path *path);
 struct path_count path_inside(const struct path *path);
 uint64_t path_queue_now(struct path *path, uint64_t now_ns);
-/* Upper bound, in us, of the lateness of the given share (0.5, 0.99) of the delivered packets. */
-uint32_t path_late_us(const struct path *path, double share);
 /* Counters to zero. What is inside counts as having arrived since, so that the sum stays right. */
 void path_zero(struct path *path);
 

@@ -5,25 +5,21 @@
  * The price is a nap of lateness at most at each end, and none of it goes into the rate, which is
  * arithmetic (path.h).
  *
- * Where it is allowed the thread has the lowest real-time priority: a real link does not wait until a
- * program beside it has used up its share of the processor. Without, on two cores that are both busy,
+ * Where it is allowed all threads have the lowest real-time priority (main.c): a real link does not wait
+ * until a program beside it has used up its share of the processor. Without, on two cores that are both busy,
  * one packet in a hundred came some 4 ms late. */
 #include "pump.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <time.h>
 #include <unistd.h>
-
-#include "path.h"
 
 #define NAP_MIN_NS UINT64_C(50000)
 #define NAP_MAX_NS UINT64_C(200000)
@@ -116,8 +112,6 @@ static void *pump_run(void *argument)
     uint64_t woke_ns = 0;
 
     prctl(PR_SET_TIMERSLACK, 1UL);
-    struct sched_param priority = {.sched_priority = 1};
-    pthread_setschedparam(pthread_self(), SCHED_RR, &priority); /* refused: as any other thread */
     for (;;) {
         uint64_t before_ns = woke_ns;
         woke_ns = now_ns();
@@ -218,31 +212,13 @@ void pump_zero(struct pump *pump)
     pthread_mutex_unlock(&pump->lock);
 }
 
-size_t pump_describe(struct pump *pump, char *out, size_t out_len)
+void pump_read(struct pump *pump, struct pump_figures *out)
 {
     pthread_mutex_lock(&pump->lock);
-    const struct link_params *params = path_params(pump->path);
-    const struct path_counters *counters = path_counters(pump->path);
-    struct path_count inside = path_inside(pump->path);
-    int len = snprintf(out, out_len,
-                       "{\"link\": \"%s\", \"rate_bps\": %llu, \"delay_us\": %.3f, \"jitter_us\": %.3f, "
-                       "\"loss_pct\": %.6g, \"queue_limit_bytes\": %llu, ",
-                       params->link_up ? "up" : "down", (unsigned long long)params->rate_bps,
-                       (double)params->delay_ns / 1e3, (double)params->jitter_ns / 1e3, params->loss * 100,
-                       (unsigned long long)path_queue_limit(pump->path));
-#define DESCRIBE_COUNTER(name)                                                                               \
-    len += snprintf(out + len, out_len - (size_t)len,                                                        \
-                    "\"" #name "_packets\": %llu, \"" #name "_bytes\": %llu, ",                              \
-                    (unsigned long long)counters->name.packets, (unsigned long long)counters->name.bytes);
-    PATH_COUNTERS(DESCRIBE_COUNTER)
-#undef DESCRIBE_COUNTER
-    len += snprintf(out + len, out_len - (size_t)len,
-                    "\"inside_packets\": %llu, \"inside_bytes\": %llu, \"queue_bytes\": %llu, "
-                    "\"queue_max_bytes\": %llu, \"late_p50_us\": %u, \"late_p99_us\": %u}",
-                    (unsigned long long)inside.packets, (unsigned long long)inside.bytes,
-                    (unsigned long long)path_queue_now(pump->path, now_ns()),
-                    (unsigned long long)counters->queue_max_bytes, path_late_us(pump->path, 0.5),
-                    path_late_us(pump->path, 0.99));
+    out->params = *path_params(pump->path);
+    out->queue_limit = path_queue_limit(pump->path);
+    out->queue_bytes = path_queue_now(pump->path, now_ns());
+    out->inside = path_inside(pump->path);
+    out->counters = *path_counters(pump->path);
     pthread_mutex_unlock(&pump->lock);
-    return (size_t)len;
 }

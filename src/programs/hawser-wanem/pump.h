@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "params.h"
+#include "path.h"
 
 struct pump;
 
@@ -22,7 +23,14 @@ void pump_free(struct pump *pump);
 void pump_set(struct pump *pump, const struct link_params *params, uint64_t queue_limit);
 void pump_zero(struct pump *pump);
 
-/* All figures as a JSON object into out[out_len]; the length, always below out_len. */
-size_t pump_describe(struct pump *pump, char *out, size_t out_len);
+/* All figures of one moment. */
+struct pump_figures {
+    struct link_params params;
+    uint64_t queue_limit; /* bytes, 0 = none */
+    uint64_t queue_bytes;
+    struct path_count inside;
+    struct path_counters counters;
+};
+void pump_read(struct pump *pump, struct pump_figures *out);
 
 #endif
