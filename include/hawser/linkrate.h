@@ -52,7 +52,7 @@ bool linkrate_update(struct linkrate *r, const struct linkrate_sample *s);
 /* Bytes of payload a second for SO_MAX_PACING_RATE of the bulk lane while the others send others_bytes_per_s
  * (a quarter is taken off at most); UINT64_MAX: no limit. */
 uint64_t linkrate_pacing(const struct linkrate *r, uint64_t others_bytes_per_s);
-/* First window of a new lane in segments; 0: leave it to the kernel. */
+/* First window of a new lane in segments. */
 uint32_t linkrate_initial_window(const struct linkrate *r);
 /* Bytes in flight that fill the link (rate x round trip), at least 64K; the guess is generous while unknown.
  */

@@ -7,6 +7,7 @@ enum {
     ROUND_TRIP_GUESS_US =
         700000, /* a long satellite hop: too large a first window is harmless while it is paced */
     INITIAL_SEGMENTS_MIN = 10,
+    INITIAL_SEGMENTS_UNKNOWN = 32, /* 46 KB: any queue takes it, and a long link is filled two round trips sooner */
     INITIAL_SEGMENTS_MAX = 30000,
     BDP_MIN_BYTES = 65536,
     BDP_UNKNOWN_BYTES = 4 << 20,
@@ -158,11 +159,9 @@ static uint64_t round_trip_us(const struct linkrate *r)
 uint32_t linkrate_initial_window(const struct linkrate *r)
 {
     uint64_t rate = r->target != 0 ? r->target : r->learned / 2;
-    if (rate == 0)
-        return 0;
     uint64_t rtt_us = round_trip_us(r);
-    if (rtt_us == 0 && r->target == 0)
-        return 0; /* unpaced, a window for a guessed round trip would be a burst */
+    if (rate == 0 || (rtt_us == 0 && r->target == 0))
+        return INITIAL_SEGMENTS_UNKNOWN; /* unpaced, a window for a guessed round trip would be a burst */
     rtt_us = rtt_us != 0 ? rtt_us + rtt_us / 4 : ROUND_TRIP_GUESS_US;
     uint64_t segments = rate / 8 * rtt_us / 1000000 / (r->mss + r->overhead);
     if (segments < INITIAL_SEGMENTS_MIN)

@@ -283,9 +283,7 @@ static void meet_instance(struct tunnel *t, const struct greeting *g, bool first
 
 static void set_route(struct tunnel *t, const struct addr *remote)
 {
-    uint32_t window = linkrate_initial_window(&t->rate);
-    if (window > 0)
-        t->world->lane_route(t->world->owner, remote, window, 0);
+    t->world->lane_route(t->world->owner, remote, linkrate_initial_window(&t->rate), 0);
 }
 
 static uint64_t round_trip_of(const struct lane *l)
