@@ -23,6 +23,7 @@ struct segment_id {
 struct chunk {
     _Atomic uint32_t refs;
     uint32_t cap; /* bytes */
+    bool mapped;  /* by chunk_new_mapped */
     struct chunk *next_spare;
     struct segment_id segment;
     uint8_t bytes[];
@@ -35,9 +36,14 @@ static inline bool chunk_is_segment(const struct chunk *c)
 
 /* A chunk of at least cap bytes with one reference, or NULL when memory is out. */
 struct chunk *chunk_new(size_t cap);
+/* A chunk of cap bytes of address space (a multiple of 2 MB, zeros): memory is taken where it is first
+ * written, in huge pages where the caller asks for them (madvise; bytes are aligned to 2 MB).
+ * chunk_bytes_total does not count it, since only the writer knows what is touched. NULL when there is no
+ * room. */
+struct chunk *chunk_new_mapped(size_t cap);
 struct chunk *chunk_ref(struct chunk *c);
 void chunk_unref(struct chunk *c);
-/* Bytes that all chunks of the process take now. */
+/* Bytes that all chunks of the process take now, mapped ones aside. */
 uint64_t chunk_bytes_total(void);
 /* Give back the calling thread's spare chunks; at its end. */
 void chunk_thread_end(void);

@@ -11,8 +11,9 @@
  * matched alike. Which peer holds what is not known here (holdings.h).
  *
  * Matching is max-match (Spring and Wetherall, 'A Protocol-Independent Technique for Eliminating Redundant
- * Network Traffic', SIGCOMM 2000; Anand et al., 'EndRE', NSDI 2010): anchors by content, looked up in an index
- * of hints, verified by comparing the bytes themselves, extended both ways. A hash is never an identity. */
+ * Network Traffic', SIGCOMM 2000; Anand et al., 'EndRE', NSDI 2010): anchors by content, looked up in an
+ * index of hints, verified by comparing the bytes themselves, extended both ways. A hash is never an
+ * identity. */
 #ifndef HAWSER_STORE_H
 #define HAWSER_STORE_H
 
@@ -28,8 +29,16 @@ struct store;
 
 enum {
     STORE_SEGMENT_BYTES = 16 << 20,
-    STORE_MATCH_MIN = 24,         /* bytes of the shortest match that is ever taken */
-    STORE_COPY_BELOW_BYTES = 2048 /* a shorter match is appended as well, so that the next pass is contiguous */
+    STORE_LEAST_BYTES = 64 << 20, /* of max_bytes */
+    STORE_TAKE_MOST_BYTES = 64 << 10,
+    STORE_MATCH_MIN = 24, /* bytes of the shortest match, but for one that only goes on */
+    STORE_COPY_BELOW_BYTES =
+        2048 /* a shorter match is appended as well, so that the next pass is contiguous */
+};
+
+struct store_address {
+    struct segment_id segment;
+    uint32_t off;
 };
 
 struct store_events {
@@ -38,49 +47,59 @@ struct store_events {
     void (*evicted)(void *owner, const struct segment_id *id);
 };
 
-/* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores).
- * At most max_bytes of it. seed: of the anchors' multipliers and the index's hash, secret and random (against hash
- * flooding). epoch: random, not 0. 0 or -ENOMEM. */
+/* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores;
+ * it outlives the store). At most max_bytes of it. A segment is given up, oldest first, when room is needed
+ * and no slice into it is left; so all memory counts until it is free. seed: of the anchors' multipliers and
+ * the index's hash, secret and random (against hash flooding). epoch: random, not 0. 0, -ENOMEM, or -EINVAL
+ * (max_bytes below STORE_LEAST_BYTES, or epoch 0). */
 int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uint64_t seed, uint64_t epoch,
               const struct store_events *events, void *owner);
 void store_free(struct store *s);
 
 /* ---- bytes from a host ---- */
 
+enum { STORE_STREAM_ENDS = 4 };
+
 /* What one direction of a session needs to go on matching and appending where it was. Zero-initialised is
- * new; store_stream_end gives its reserved addresses back. */
+ * new; store_stream_end gives its reserved addresses back. Positions are the store's own, and only hints:
+ * what they lead to is always compared. */
 struct store_stream {
-    struct segment_id expect;       /* segment of the expected continuation; zero: none */
-    uint32_t expect_off;            /* its offset there */
-    struct {
-        struct segment_id segment;
-        uint32_t off;
-    } ends[8];                      /* of the last matches */
+    uint64_t expect;                  /* end of the last match; 0: none yet */
+    uint64_t ends[STORE_STREAM_ENDS]; /* of the last matches */
+    uint64_t since_bytes;             /* new bytes after the last match */
     uint8_t end_next;
-    struct segment_id run;          /* own segment where new bytes go; zero: none */
-    uint32_t run_at, run_end;       /* the free part of the run */
-    uint64_t stored_bytes;          /* appended so far: long sessions get longer runs */
-    uint64_t misses_in_a_row_bytes; /* incompressible new bytes: sparser anchors */
+    uint32_t run_segment;          /* number of the own segment where new bytes go, if run_at < run_end */
+    uint32_t run_at, run_end;      /* the free part of the run */
+    uint64_t stored_bytes;         /* appended so far: long sessions get longer runs */
+    uint64_t incompressible_bytes; /* new and incompressible, in a row: sparser anchors */
 };
 
-/* Take len bytes of the stream, in order. They come out as slices into segments, in order, together exactly the
- * bytes given, each emitted with a reference of its own. incompressible: what the caller knows of these bytes. emit
- * returns 0, or a negative error, which ends the call with it (what was emitted stays emitted).
- * 0, or -ENOBUFS when no segment could be had (nothing was emitted: use the bytes as they are), or emit's. */
+/* One piece of what was taken, with a reference of its own. copy: the same bytes were also appended there (a
+ * short match), so a peer that is sent the piece should keep them under that address, too; NULL: nowhere
+ * else. 0, or a negative error. */
+typedef int store_emit(void *arg, struct slice piece, const struct store_address *copy);
+
+/* Take len bytes (1 to STORE_TAKE_MOST_BYTES) of the stream, in order. They come out as slices into segments,
+ * in order, together exactly the bytes given. incompressible: what the caller knows of these bytes. An error
+ * of emit ends the call with it (what was emitted stays emitted); emit must not call the store. 0; -ENOBUFS
+ * when no memory could be had, or -EINVAL for a len out of bounds (nothing was emitted: use the bytes as they
+ * are); or emit's. */
 int store_take(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
-               bool incompressible, int (*emit)(void *arg, struct slice piece), void *arg);
+               bool incompressible, store_emit *emit, void *arg);
 void store_stream_end(struct store *s, struct store_stream *stream);
 
 /* ---- bytes and references from a peer ---- */
 
-/* Put bytes at an address that another node chose. source: who says so (any number that names the peer, not 0);
- * a segment's bytes are defined by the first source that filled it, and never in an own segment. The slice is those
- * bytes in the segment, with a reference. 0, or negative when they were not stored: -EPERM (another source's or
- * our own), -EINVAL (outside the segment), -ENOBUFS, -EEXIST (other bytes are there already). */
+/* Put bytes at an address that another node chose. source: who says so (any number that names the peer, not
+ * 0); a segment's bytes are defined by the first source that filled it, and never in an own segment. The
+ * slice is those bytes in the segment, with a reference. 0, or negative when they were not stored: -EPERM
+ * (another source's or our own), -EINVAL (no bytes, outside the segment, epoch 0), -EEXIST (other bytes are
+ * there already), -ENOBUFS (no memory, or the segment is in too many parts). */
 int store_fill(struct store *s, uint32_t source, const struct segment_id *id, uint32_t off,
                const uint8_t *bytes, uint32_t len, struct slice *out);
 /* The bytes at an address, with a reference; false if any of them is not here. */
-bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, uint32_t len, struct slice *out);
+bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, uint32_t len,
+                   struct slice *out);
 /* 0: own; else the source that filled it; -1: no such segment. */
 int64_t store_source(const struct store *s, const struct segment_id *id);
 /* What is filled in a segment; NULL: no such segment. Borrowed until the next call. */
@@ -88,9 +107,10 @@ const struct intervals *store_filled(const struct store *s, const struct segment
 
 /* ---- coming back from disk, and reports ---- */
 
-/* A segment that was read back: chunk (STORE_SEGMENT_BYTES, labelled, given), what is filled in it (taken over and
- * emptied), its source (0: it was our own; it is never appended to again). Its bytes are indexed. 0, or negative and
- * the caller keeps both: -EEXIST, -ENOBUFS. Never evicts what is in use: it comes as the oldest. */
+/* A segment that was read back: chunk (chunk_new_mapped of STORE_SEGMENT_BYTES, labelled, given), what is
+ * filled in it (taken over and emptied), its source (0: it was our own; it is never appended to again). Its
+ * bytes are indexed. It comes as the oldest and evicts nothing. 0, or negative and the caller keeps both:
+ * -EEXIST, -EINVAL (another size, no name, nothing filled), -ENOBUFS. */
 int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
 
 /* for each segment, oldest first. The store must not change meanwhile. */

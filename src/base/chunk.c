@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
-enum { SPARE_MAX = 64, MERGED_BYTES = 4096 };
+enum { SPARE_MAX = 64, MERGED_BYTES = 4096, HUGE_PAGE_BYTES = 2 << 20 };
 
 static _Thread_local struct {
     struct chunk *first;
@@ -28,9 +30,37 @@ struct chunk *chunk_new(size_t cap)
     }
     atomic_init(&c->refs, 1);
     c->cap = (uint32_t)cap;
+    c->mapped = false;
     c->next_spare = NULL;
     c->segment = (struct segment_id){0};
     atomic_fetch_add_explicit(&bytes_total, sizeof(*c) + cap, memory_order_relaxed);
+    return c;
+}
+
+/* The page before the bytes holds the chunk's head. */
+static size_t head_bytes(void)
+{
+    return (size_t)sysconf(_SC_PAGESIZE);
+}
+
+struct chunk *chunk_new_mapped(size_t cap)
+{
+    size_t head = head_bytes(), spread = head + cap + HUGE_PAGE_BYTES;
+    assert(cap > 0 && cap % HUGE_PAGE_BYTES == 0 && cap <= UINT32_MAX);
+    uint8_t *area =
+        mmap(NULL, spread, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (area == MAP_FAILED)
+        return NULL;
+    uintptr_t first = (uintptr_t)area + head;
+    size_t skipped = (HUGE_PAGE_BYTES - first % HUGE_PAGE_BYTES) % HUGE_PAGE_BYTES;
+    uint8_t *bytes = area + head + skipped;
+    if (skipped > 0)
+        munmap(area, skipped);
+    munmap(bytes + cap, HUGE_PAGE_BYTES - skipped);
+    struct chunk *c = (struct chunk *)(void *)(bytes - offsetof(struct chunk, bytes));
+    atomic_init(&c->refs, 1);
+    c->cap = (uint32_t)cap;
+    c->mapped = true;
     return c;
 }
 
@@ -44,6 +74,10 @@ void chunk_unref(struct chunk *c)
 {
     if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
         return;
+    if (c->mapped) {
+        munmap(c->bytes - head_bytes(), head_bytes() + c->cap);
+        return;
+    }
     atomic_fetch_sub_explicit(&bytes_total, sizeof(*c) + c->cap, memory_order_relaxed);
     if (c->cap == CHUNK_STANDARD_BYTES && spare.count < SPARE_MAX) {
         c->next_spare = spare.first;

@@ -85,6 +85,26 @@ START_TEST(threads_share_a_chunk)
 }
 END_TEST
 
+START_TEST(a_mapped_chunk_is_aligned_zero_and_not_counted)
+{
+    enum { CAP = 4 << 20 };
+    struct chunk *c = chunk_new_mapped(CAP);
+    ck_assert_ptr_nonnull(c);
+    ck_assert_uint_eq((uintptr_t)c->bytes % (2 << 20), 0);
+    ck_assert_uint_eq(c->cap, CAP);
+    ck_assert(!chunk_is_segment(c));
+    for (size_t i = 0; i < CAP; i += 4096)
+        ck_assert_uint_eq(c->bytes[i], 0);
+    memset(c->bytes, 7, CAP); /* all of it may be written */
+    ck_assert_uint_eq(chunk_bytes_total(), 0);
+    ck_assert_ptr_eq(chunk_ref(c), c);
+    chunk_unref(c);
+    ck_assert_uint_eq(c->bytes[CAP - 1], 7);
+    chunk_unref(c);
+    ck_assert_uint_eq(chunk_bytes_total(), 0);
+}
+END_TEST
+
 START_TEST(a_copy_holds_its_own_bytes)
 {
     char text[] = "hawser";
@@ -209,6 +229,7 @@ int main(void)
     tcase_add_test(t, a_chunk_is_counted_until_its_last_reference_goes);
     tcase_add_test(t, a_spare_chunk_is_used_again_and_is_not_counted);
     tcase_add_test(t, threads_share_a_chunk);
+    tcase_add_test(t, a_mapped_chunk_is_aligned_zero_and_not_counted);
     tcase_add_test(t, a_copy_holds_its_own_bytes);
     tcase_add_test(t, an_empty_queue_holds_no_memory);
     tcase_add_test(t, a_drop_inside_a_slice_keeps_its_rest);

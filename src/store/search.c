@@ -1,0 +1,381 @@
+/* search.c - which parts of a span the store knows already.
+ *
+ * A span is gone through once, from its beginning; everything before `at` is decided. Bytes after it that
+ * were looked at in vain may still join a later match, which is extended backwards as far as `at`. Where to
+ * look, cheapest and likeliest first:
+ *
+ *   1. the expected continuation: what follows the last match in the store (a repeated transfer is nothing
+ * else); then, each time a match has ended and the continuation with it:
+ *   2. the ends of the stream's last matches: records that are interleaved, a part that was taken out and
+ * comes back;
+ *   3. resync: bytes were replaced (the same alignment goes on), or put in or taken out (another alignment,
+ * not far);
+ *   4. the 32 bytes right after the match, in the index: where a run of new bytes began last time;
+ *   5. anchors of the next block, in the index. The block doubles while nothing is found.
+ *
+ * The index says only where to look. What counts is that bytes are equal and filled. */
+#include <string.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "store_internal.h"
+
+enum {
+    CANDIDATES_MOST = 4,
+    GOOD_MATCH_BYTES = 4096,   /* no better candidate is looked for */
+    ANCHOR_MATCH_LEAST = 96,   /* from an anchor: a shorter one costs more than zstd makes of the bytes */
+    RESYNC_WINDOW_BYTES = 512, /* how far an edit may have moved or replaced bytes */
+    FIRST_BLOCK_BYTES = 1024,
+    NORMAL_ONE_IN = 256
+};
+
+struct search {
+    struct store *store;
+    struct store_stream *stream;
+    const uint8_t *bytes;
+    uint32_t len, at;
+    /* anchors of [.., scanned_to); those before `anchor` are done with */
+    uint32_t anchor, anchor_count, scanned_to, block_bytes, one_in;
+};
+
+uint64_t store_key(const struct store *s, const uint8_t *p)
+{
+    return XXH3_64bits_withSeed(p, STORE_KEY_BYTES, s->seed);
+}
+
+/* ---- comparing ---- */
+
+static uint64_t load_word(const uint8_t *p)
+{
+    uint64_t word;
+    memcpy(&word, p, sizeof(word));
+    return word;
+}
+
+/* How many bytes of two different words are equal: from the lowest address, and from the highest. */
+static uint32_t equal_in_front(uint64_t difference)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return (uint32_t)__builtin_clzll(difference) / 8;
+#else
+    return (uint32_t)__builtin_ctzll(difference) / 8;
+#endif
+}
+
+static uint32_t equal_at_back(uint64_t difference)
+{
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return (uint32_t)__builtin_ctzll(difference) / 8;
+#else
+    return (uint32_t)__builtin_clzll(difference) / 8;
+#endif
+}
+
+uint32_t search_equal(const uint8_t *a, const uint8_t *b, uint32_t most)
+{
+    enum { STEP = 1024 }; /* memcmp is the fastest, but does not say where */
+    uint32_t n = 0;
+    for (; n + 8 <= most && n < 64; n += 8) {
+        uint64_t difference = load_word(a + n) ^ load_word(b + n);
+        if (difference != 0)
+            return n + equal_in_front(difference);
+    }
+    while (n + STEP <= most && memcmp(a + n, b + n, STEP) == 0)
+        n += STEP;
+    for (; n + 8 <= most; n += 8) {
+        uint64_t difference = load_word(a + n) ^ load_word(b + n);
+        if (difference != 0)
+            return n + equal_in_front(difference);
+    }
+    while (n < most && a[n] == b[n])
+        n++;
+    return n;
+}
+
+/* Bytes that are equal before a and b. */
+static uint32_t equal_before(const uint8_t *a, const uint8_t *b, uint32_t most)
+{
+    uint32_t n = 0;
+    for (; n + 8 <= most; n += 8) {
+        uint64_t difference = load_word(a - n - 8) ^ load_word(b - n - 8);
+        if (difference != 0)
+            return n + equal_at_back(difference);
+    }
+    while (n < most && a[-1 - (int64_t)n] == b[-1 - (int64_t)n])
+        n++;
+    return n;
+}
+
+/* ---- places in the store ---- */
+
+struct place {
+    struct segment *segment;
+    const uint8_t *bytes;   /* at the position */
+    uint32_t before, after; /* bytes that are filled around it, without a gap */
+};
+
+/* False: nothing is filled there. */
+static bool look_at(const struct store *s, uint64_t position, struct place *p)
+{
+    struct segment *g = position_segment(s, position);
+    uint32_t off = position_off(position);
+    if (g == NULL)
+        return false;
+    p->after = intervals_end_of(&g->filled, off) - off;
+    if (p->after == 0)
+        return false;
+    p->segment = g;
+    p->before = off - intervals_begin_of(&g->filled, off);
+    p->bytes = g->chunk->bytes + off;
+    return true;
+}
+
+/* ---- what was found ---- */
+
+/* Bytes [from, from + len) of the span are those at the position; nothing at or after `from` is decided. */
+static void accept(struct search *f, uint32_t from, uint32_t len, uint64_t position)
+{
+    struct store *s = f->store;
+    struct store_stream *stream = f->stream;
+    struct match *last = s->match_count > 0 ? &s->matches[s->match_count - 1] : NULL;
+    position_segment(s, position)->call = s->call;
+    bool goes_on = last != NULL && last->from + last->len == from && last->position + last->len == position;
+    if (goes_on && position_off(position) > 0) /* 0: it is the next slot's */
+        last->len += len;
+    else
+        s->matches[s->match_count++] = (struct match){.from = from, .len = len, .position = position};
+    stream->expect = position + len;
+    stream->since_bytes = 0;
+    stream->ends[stream->end_next] = stream->expect;
+    stream->end_next = (uint8_t)((stream->end_next + 1) % STORE_STREAM_ENDS);
+    f->at = from + len;
+    if (f->at > f->scanned_to) {
+        f->scanned_to = f->at;
+        f->block_bytes = FIRST_BLOCK_BYTES;
+    }
+}
+
+static void remember(struct search *f, uint32_t from, uint64_t key)
+{
+    struct store *s = f->store;
+    if (s->pending_count < STORE_PENDING_MOST)
+        s->pending[s->pending_count++] = (struct pending){.from = from, .key = key};
+}
+
+/* A stream that goes on with bytes it already goes on with may be short, down to one byte. */
+static bool try_continuation(struct search *f)
+{
+    struct place p;
+    if (!look_at(f->store, f->stream->expect, &p))
+        return false;
+    uint32_t most = p.after < f->len ? p.after : f->len, equal = search_equal(f->bytes, p.bytes, most);
+    if (equal < STORE_MATCH_MIN && (equal < f->len || f->stream->since_bytes > 0))
+        return false;
+    accept(f, 0, equal, f->stream->expect);
+    return true;
+}
+
+static bool try_ends(struct search *f)
+{
+    uint32_t most_left = f->len - f->at, best = STORE_MATCH_MIN - 1;
+    uint64_t best_position = 0;
+    for (unsigned i = 0; i < STORE_STREAM_ENDS; i++) {
+        uint64_t position = f->stream->ends[i];
+        struct place p;
+        if (position == 0 || !look_at(f->store, position, &p))
+            continue;
+        uint32_t equal = search_equal(f->bytes + f->at, p.bytes, p.after < most_left ? p.after : most_left);
+        if (equal > best) {
+            best = equal;
+            best_position = position;
+        }
+    }
+    if (best_position == 0)
+        return false;
+    accept(f, f->at, best, best_position);
+    return true;
+}
+
+/* The longest match around byte `from` of the span and a place. */
+static uint32_t extend(const struct search *f, uint32_t from, const struct place *p, uint32_t *back)
+{
+    uint32_t left = f->len - from, behind = from - f->at;
+    uint32_t ahead = search_equal(f->bytes + from, p->bytes, p->after < left ? p->after : left);
+    *back = equal_before(f->bytes + from, p->bytes, p->before < behind ? p->before : behind);
+    return *back + ahead;
+}
+
+/* Bytes were replaced by as many others: two words in a row that are equal where they were expected. */
+static bool try_same_alignment(struct search *f, uint64_t position, const struct place *p)
+{
+    uint32_t left = f->len - f->at, most = left < p->after ? left : p->after;
+    const uint8_t *new = f->bytes + f->at;
+    if (most > RESYNC_WINDOW_BYTES)
+        most = RESYNC_WINDOW_BYTES;
+    for (uint32_t i = 0; i + 16 <= most; i += 8) {
+        if (load_word(new + i) != load_word(p->bytes + i) ||
+            load_word(new + i + 8) != load_word(p->bytes + i + 8))
+            continue;
+        struct place there = {.bytes = p->bytes + i, .before = p->before + i, .after = p->after - i};
+        uint32_t back, equal = extend(f, f->at + i, &there, &back);
+        if (equal >= STORE_MATCH_MIN) {
+            accept(f, f->at + i - back, equal, position + i - back);
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Bytes were put in or taken out: a few words of what comes are looked for in what was expected. */
+static bool try_other_alignment(struct search *f, uint64_t position, const struct place *p)
+{
+    static const uint32_t probes[] = {16, 48, 112, 240};
+    uint32_t window = p->after < RESYNC_WINDOW_BYTES ? p->after : RESYNC_WINDOW_BYTES;
+    for (unsigned i = 0; i < sizeof(probes) / sizeof(probes[0]) && f->len - f->at >= probes[i] + 32; i++) {
+        const uint8_t *wanted = f->bytes + f->at + probes[i], *old = p->bytes, *end = p->bytes + window;
+        if (load_word(wanted) == wanted[0] * 0x0101010101010101ULL)
+            continue; /* one byte again and again is anywhere */
+        while ((old = memmem(old, (size_t)(end - old), wanted, 8)) != NULL) {
+            uint32_t moved = (uint32_t)(old - p->bytes), back;
+            struct place there = {.bytes = old, .before = p->before + moved, .after = p->after - moved};
+            uint32_t equal = extend(f, f->at + probes[i], &there, &back);
+            if (equal >= STORE_KEY_BYTES) {
+                accept(f, f->at + probes[i] - back, equal, position + moved - back);
+                return true;
+            }
+            old++;
+        }
+    }
+    return false;
+}
+
+static bool try_resync(struct search *f)
+{
+    struct store_stream *stream = f->stream;
+    uint64_t position = stream->expect + stream->since_bytes;
+    struct place p;
+    if (stream->expect == 0 || position >> STORE_OFFSET_BITS != stream->expect >> STORE_OFFSET_BITS ||
+        !look_at(f->store, position, &p))
+        return false;
+    return try_same_alignment(f, position, &p) || try_other_alignment(f, position, &p);
+}
+
+/* The best match of a key's candidates around byte `from`; 0: none. */
+static uint32_t best_candidate(const struct search *f, uint32_t from, uint64_t key, uint64_t *position,
+                               uint32_t *back)
+{
+    uint64_t candidates[HINTS_IN_BUCKET];
+    unsigned count = hints_find(&f->store->hints, key, candidates);
+    uint32_t best = 0;
+    for (unsigned i = 0; i < count && i < CANDIDATES_MOST; i++) {
+        struct segment *g = position_segment(f->store, candidates[i]);
+        uint32_t off = position_off(candidates[i]), behind;
+        struct place p;
+        if (g == NULL || off > STORE_SEGMENT_BYTES - STORE_KEY_BYTES ||
+            memcmp(f->bytes + from, g->chunk->bytes + off, STORE_KEY_BYTES) != 0 ||
+            !look_at(f->store, candidates[i], &p) || p.after < STORE_KEY_BYTES)
+            continue;
+        uint32_t equal = extend(f, from, &p, &behind);
+        if (equal > best) {
+            best = equal;
+            *back = behind;
+            *position = candidates[i] - behind;
+        }
+        if (from + equal - behind == f->len || equal - behind > GOOD_MATCH_BYTES)
+            break;
+    }
+    return best;
+}
+
+static bool try_first(struct search *f)
+{
+    uint64_t key = store_key(f->store, f->bytes + f->at), position;
+    uint32_t back, equal = best_candidate(f, f->at, key, &position, &back);
+    if (equal >= STORE_KEY_BYTES) {
+        accept(f, f->at - back, equal, position);
+        return true;
+    }
+    if (f->stream->since_bytes == 0)
+        remember(f, f->at, key); /* a run of new bytes begins here */
+    return false;
+}
+
+/* ---- anchors ---- */
+
+/* False: the span has no further block. */
+static bool scan_block(struct search *f)
+{
+    struct store *s = f->store;
+    if (f->len < STORE_KEY_BYTES || f->scanned_to > f->len - STORE_KEY_BYTES)
+        return false;
+    uint32_t end = f->len - STORE_KEY_BYTES + 1;
+    uint32_t to = end - f->scanned_to > f->block_bytes ? f->scanned_to + f->block_bytes : end;
+    f->anchor = 0;
+    f->anchor_count = anchors_find(&s->anchors, f->bytes, f->scanned_to, to, f->one_in, s->anchor_at);
+    for (uint32_t i = 0; i < f->anchor_count; i++) {
+        s->anchor_key[i] = store_key(s, f->bytes + s->anchor_at[i]);
+        hints_prefetch(&s->hints, s->anchor_key[i]);
+    }
+    f->scanned_to = to;
+    if (f->block_bytes < STORE_SCAN_BYTES)
+        f->block_bytes *= 2;
+    return true;
+}
+
+/* Go through anchors until one of them leads to a match; false: the span ends without. */
+static bool try_anchors(struct search *f)
+{
+    struct store *s = f->store;
+    do {
+        for (; f->anchor < f->anchor_count; f->anchor++) {
+            uint32_t from = s->anchor_at[f->anchor], back;
+            uint64_t key = s->anchor_key[f->anchor], position;
+            if (from < f->at)
+                continue;
+            uint32_t equal = best_candidate(f, from, key, &position, &back);
+            if (equal >= ANCHOR_MATCH_LEAST) {
+                accept(f, from - back, equal, position);
+                return true;
+            }
+            remember(f, from, key);
+        }
+    } while (scan_block(f));
+    return false;
+}
+
+/* ---- a span ---- */
+
+static uint32_t density(const struct store_stream *stream)
+{
+    if (stream->incompressible_bytes >= 4 << 20)
+        return 4096;
+    if (stream->incompressible_bytes >= 256 << 10)
+        return 1024;
+    return NORMAL_ONE_IN;
+}
+
+void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+                 bool incompressible)
+{
+    struct search f = {.store = s,
+                       .stream = stream,
+                       .bytes = bytes,
+                       .len = len,
+                       .block_bytes = FIRST_BLOCK_BYTES,
+                       .one_in = density(stream)};
+    s->match_count = s->pending_count = 0;
+    try_continuation(&f);
+    while (f.len - f.at >= STORE_KEY_BYTES) {
+        if (try_ends(&f) || try_resync(&f) || try_first(&f))
+            continue;
+        if (!try_anchors(&f))
+            break;
+    }
+    uint32_t new_bytes = len - f.at;
+    stream->since_bytes += new_bytes;
+    if (!incompressible || new_bytes < len / 2)
+        stream->incompressible_bytes = 0;
+    else
+        stream->incompressible_bytes += new_bytes;
+}

@@ -1,0 +1,269 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "store_internal.h"
+
+enum { HUGE_PAGE_BYTES = 2 << 20 };
+
+static uint64_t name_key(const struct store *s, const struct segment_id *id)
+{
+    uint64_t words[2] = {id->epoch, id->number};
+    return XXH3_64bits_withSeed(words, sizeof(words), s->seed);
+}
+
+static bool same_name(const struct segment_id *a, const struct segment_id *b)
+{
+    return a->epoch == b->epoch && a->number == b->number;
+}
+
+struct segment *segment_find(const struct store *s, const struct segment_id *id)
+{
+    struct segment *g = map_get(&s->by_name, name_key(s, id));
+    return g != NULL && same_name(&g->chunk->segment, id) ? g : NULL;
+}
+
+struct segment *segment_find_own(const struct store *s, uint32_t number)
+{
+    if (s->tail != NULL && s->tail->chunk->segment.number == number)
+        return s->tail;
+    struct segment_id id = {.epoch = s->epoch, .number = number};
+    return segment_find(s, &id);
+}
+
+/* ---- memory ---- */
+
+bool segment_take_memory(struct store *s, uint64_t bytes)
+{
+    if (bytes > s->max_bytes - s->used_bytes || !budget_take(s->memory, bytes))
+        return false;
+    s->used_bytes += bytes;
+    return true;
+}
+
+static void give_memory(struct store *s, uint64_t bytes)
+{
+    s->used_bytes -= bytes;
+    budget_give(s->memory, bytes);
+}
+
+/* A segment that a slice points into would free nothing. New references are made by this thread only, so a
+ * count of one stays one. */
+static bool evictable(const struct store *s, const struct segment *g)
+{
+    return g != s->tail && g->call != s->call &&
+           atomic_load_explicit(&g->chunk->refs, memory_order_acquire) == 1;
+}
+
+static bool evict_oldest(struct store *s)
+{
+    struct segment *g;
+    TAILQ_FOREACH (g, &s->by_age, by_age) {
+        if (evictable(s, g)) {
+            struct segment_id id = g->chunk->segment;
+            segment_free(s, g);
+            s->counters.evicted_segments++;
+            if (s->events != NULL && s->events->evicted != NULL)
+                s->events->evicted(s->owner, &id);
+            return true;
+        }
+    }
+    return false;
+}
+
+bool segment_make_room(struct store *s, uint64_t bytes)
+{
+    while (!segment_take_memory(s, bytes)) {
+        if (!evict_oldest(s))
+            return false;
+    }
+    return true;
+}
+
+static bool is_touched(const struct segment *g, uint32_t page)
+{
+    return g->touched[page / 64] >> page % 64 & 1;
+}
+
+/* Count the pages of [off, off + len) before they are written. Own segments fill up from the beginning, and
+ * are counted by huge pages, as the kernel gives them. */
+static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, bool may_evict)
+{
+    uint32_t unit = g->source == 0 ? HUGE_PAGE_BYTES : STORE_PAGE_BYTES;
+    uint32_t first = off / unit * (unit / STORE_PAGE_BYTES);
+    uint32_t end = ((off + len - 1) / unit + 1) * (unit / STORE_PAGE_BYTES);
+    uint64_t bytes = 0;
+    for (uint32_t page = first; page < end; page++)
+        bytes += is_touched(g, page) ? 0 : STORE_PAGE_BYTES;
+    if (bytes == 0)
+        return true;
+    if (may_evict ? !segment_make_room(s, bytes) : !segment_take_memory(s, bytes))
+        return false;
+    g->memory_bytes += bytes;
+    for (uint32_t page = first; page < end; page++)
+        g->touched[page / 64] |= 1ULL << page % 64;
+    return true;
+}
+
+/* ---- life ---- */
+
+static uint32_t free_slot(struct store *s)
+{
+    for (uint32_t i = 0; i < s->slots_most; i++) {
+        uint32_t slot = s->slot_next;
+        s->slot_next = slot % s->slots_most + 1;
+        if (s->slots[slot] == NULL)
+            return slot;
+    }
+    return 0;
+}
+
+/* Beside the chunk's bytes: the page before them, and what describes them. */
+static uint64_t overhead_bytes(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE) + sizeof(struct segment) + 2 * sizeof(struct map_slot);
+}
+
+/* Name it, and put it into a slot. Its memory is counted; the chunk becomes its own. */
+static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t source)
+{
+    struct segment *g = calloc(1, sizeof(*g));
+    uint32_t slot = free_slot(s);
+    if (g == NULL || slot == 0 || map_put(&s->by_name, name_key(s, &chunk->segment), g) < 0) {
+        free(g);
+        return NULL;
+    }
+    g->chunk = chunk;
+    g->slot = slot;
+    g->source = source;
+    g->call = s->call;
+    g->memory_bytes = overhead_bytes();
+    s->slots[slot] = g;
+    s->counters.segments++;
+    return g;
+}
+
+struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source)
+{
+    if (map_get(&s->by_name, name_key(s, id)) != NULL)
+        return NULL; /* another name of the same hash: that segment stays */
+    if (s->counters.segments == s->slots_most && !evict_oldest(s))
+        return NULL;
+    if (!segment_make_room(s, overhead_bytes()))
+        return NULL;
+    struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
+    if (chunk == NULL)
+        goto give;
+    /* A wish: without huge pages it works as well, only slower. */
+    madvise(chunk->bytes, STORE_SEGMENT_BYTES, source == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+    chunk->segment = *id;
+    struct segment *g = enter(s, chunk, source);
+    if (g == NULL)
+        goto free;
+    TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
+    return g;
+free:
+    chunk_unref(chunk);
+give:
+    give_memory(s, overhead_bytes());
+    return NULL;
+}
+
+/* Every filled page is counted, and the list of what is filled. */
+static bool count_filled(struct store *s, struct segment *g)
+{
+    for (uint32_t i = 0; i < g->filled.count; i++) {
+        struct interval filled = g->filled.list[i];
+        if (!touch(s, g, filled.from, filled.to - filled.from, false))
+            return false;
+    }
+    return true;
+}
+
+int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
+{
+    if (map_get(&s->by_name, name_key(s, &chunk->segment)) != NULL)
+        return -EEXIST;
+    uint64_t list_bytes = filled->cap * sizeof(*filled->list);
+    if (!segment_take_memory(s, overhead_bytes() + list_bytes))
+        return -ENOBUFS;
+    struct segment *g = enter(s, chunk, source);
+    if (g == NULL) {
+        give_memory(s, overhead_bytes() + list_bytes);
+        return -ENOBUFS;
+    }
+    TAILQ_INSERT_HEAD(&s->by_age, g, by_age);
+    g->memory_bytes += list_bytes;
+    g->filled = *filled;
+    g->reserved = STORE_SEGMENT_BYTES;
+    if (!count_filled(s, g)) {
+        g->filled = (struct intervals){0};
+        chunk_ref(chunk); /* it stays the caller's */
+        segment_free(s, g);
+        return -ENOBUFS;
+    }
+    g->filled_bytes = intervals_total(&g->filled);
+    s->counters.segment_bytes += g->filled_bytes;
+    *filled = (struct intervals){0};
+    return 0;
+}
+
+void segment_free(struct store *s, struct segment *g)
+{
+    TAILQ_REMOVE(&s->by_age, g, by_age);
+    map_remove(&s->by_name, name_key(s, &g->chunk->segment));
+    s->slots[g->slot] = NULL;
+    if (s->tail == g)
+        s->tail = NULL;
+    s->counters.segments--;
+    s->counters.segment_bytes -= g->filled_bytes;
+    give_memory(s, g->memory_bytes);
+    intervals_clear(&g->filled);
+    chunk_unref(g->chunk);
+    free(g);
+}
+
+/* ---- bytes ---- */
+
+/* Whether [from, to) would be an interval of its own: only that can make the list longer. */
+static bool is_apart(const struct intervals *filled, uint32_t from, uint32_t to)
+{
+    return intervals_next_from(filled, from > 0 ? from - 1 : 0) > to;
+}
+
+/* Like intervals_add, with the list's memory counted. */
+static int add_filled(struct store *s, struct segment *g, uint32_t from, uint32_t to)
+{
+    uint64_t was_bytes = g->filled.cap * sizeof(*g->filled.list);
+    if (g->filled.count == g->filled.cap &&
+        is_apart(&g->filled, from, to)) { /* to twice its size, or its first */
+        uint64_t more = was_bytes > 0 ? was_bytes : 4 * sizeof(*g->filled.list);
+        if (g->filled.count >= STORE_PARTS_MOST || !segment_make_room(s, more))
+            return -ENOBUFS;
+        int err = intervals_add(&g->filled, from, to);
+        uint64_t grown = g->filled.cap * sizeof(*g->filled.list) - was_bytes;
+        give_memory(s, more - grown);
+        g->memory_bytes += grown;
+        return err < 0 ? -ENOBUFS : 0;
+    }
+    return intervals_add(&g->filled, from, to) < 0 ? -ENOBUFS : 0;
+}
+
+int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len)
+{
+    g->call = s->call;
+    if (!touch(s, g, off, len, true))
+        return -ENOBUFS;
+    int err = add_filled(s, g, off, off + len);
+    if (err < 0)
+        return err;
+    memcpy(g->chunk->bytes + off, bytes, len);
+    g->filled_bytes += len;
+    s->counters.segment_bytes += len;
+    return 0;
+}

@@ -1,0 +1,456 @@
+/* store.c - taking, filling, finding again.
+ *
+ * A span that is taken goes through three steps. Deciding (search.c) changes nothing that another call could
+ * see. Appending writes what is new into the stream's run, so that every byte has an address; only this step
+ * may find memory used up, and then the span was not taken. Emitting cannot fail but by the caller's will.
+ *
+ * A run is a range of addresses that belongs to one stream, so that what a stream stores lies in one piece
+ * though streams take turns. Runs grow with what the stream has stored; the run at the segment's end grows in
+ * place. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "store_internal.h"
+
+enum {
+    SEGMENTS_USUAL_MOST = 8192, /* each is one or two areas of address space, of which a process has 65530 */
+    SEGMENT_SPARSE_BYTES =
+        256 << 10,         /* what a segment may hold on average before their number is the limit */
+    BYTES_A_BUCKET = 2560, /* of what is stored: 64 bytes each, 25 MB a GB */
+    GROWTH_BUCKETS = 1024  /* memory of the index is counted by so many */
+};
+
+/* ---- life ---- */
+
+static uint32_t segments_most(uint64_t max_bytes)
+{
+    uint64_t sparse = max_bytes / SEGMENT_SPARSE_BYTES, dense = max_bytes / STORE_SEGMENT_BYTES + 1;
+    uint64_t most = sparse < SEGMENTS_USUAL_MOST ? sparse : SEGMENTS_USUAL_MOST;
+    most = most > dense ? most : dense;
+    return most < UINT16_MAX ? (uint32_t)most : UINT16_MAX;
+}
+
+static uint32_t buckets_most(uint64_t max_bytes)
+{
+    uint64_t most = max_bytes / BYTES_A_BUCKET / GROWTH_BUCKETS * GROWTH_BUCKETS;
+    return most < 1u << 30 ? (uint32_t)most : 1u << 30;
+}
+
+static uint64_t fixed_bytes(const struct store *s)
+{
+    return sizeof(*s) + (s->slots_most + 1) * sizeof(*s->slots) + HINTS_FIRST_BUCKETS * HINTS_BUCKET_BYTES;
+}
+
+int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uint64_t seed, uint64_t epoch,
+              const struct store_events *events, void *owner)
+{
+    if (max_bytes < STORE_LEAST_BYTES || epoch == 0)
+        return -EINVAL;
+    struct store *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return -ENOMEM;
+    TAILQ_INIT(&s->by_age);
+    s->memory = memory;
+    s->max_bytes = max_bytes;
+    s->seed = seed;
+    s->epoch = epoch;
+    s->events = events;
+    s->owner = owner;
+    s->slots_most = segments_most(max_bytes);
+    s->slot_next = 1;
+    s->next_number = 1;
+    s->by_name.salt = seed;
+    anchors_init(&s->anchors, seed);
+    s->slots = calloc(s->slots_most + 1, sizeof(*s->slots));
+    if (s->slots == NULL || hints_init(&s->hints, buckets_most(max_bytes)) < 0)
+        goto fail;
+    if (!segment_make_room(s, fixed_bytes(s)))
+        goto fail;
+    *out = s;
+    return 0;
+fail:
+    hints_end(&s->hints);
+    free(s->slots);
+    free(s);
+    return -ENOMEM;
+}
+
+void store_free(struct store *s)
+{
+    if (s == NULL)
+        return;
+    while (!TAILQ_EMPTY(&s->by_age))
+        segment_free(s, TAILQ_FIRST(&s->by_age));
+    budget_give(s->memory, s->used_bytes);
+    map_clear(&s->by_name);
+    hints_end(&s->hints);
+    free(s->slots);
+    free(s);
+}
+
+/* ---- the index ---- */
+
+/* With what is put into it, up to its share of what is stored. Without memory for more it stays as it is. */
+static void grow_index(struct store *s)
+{
+    struct hints *h = &s->hints;
+    while (h->count < h->most && h->puts >= (uint64_t)h->count * HINTS_IN_BUCKET &&
+           (uint64_t)h->count * BYTES_A_BUCKET < s->counters.segment_bytes) {
+        if (h->count % GROWTH_BUCKETS == 0 && !segment_take_memory(s, GROWTH_BUCKETS * HINTS_BUCKET_BYTES))
+            return;
+        hints_grow(h);
+    }
+}
+
+/* Hints for bytes that lie in the segment at off. */
+static void index_bytes(struct store *s, const struct segment *g, uint32_t off, uint32_t len)
+{
+    const uint8_t *bytes = g->chunk->bytes + off;
+    for (uint32_t from = 0; len >= STORE_KEY_BYTES && from <= len - STORE_KEY_BYTES;) {
+        uint32_t end = len - STORE_KEY_BYTES + 1;
+        uint32_t to = end - from > STORE_SCAN_BYTES ? from + STORE_SCAN_BYTES : end;
+        uint32_t count = anchors_find(&s->anchors, bytes, from, to, STORE_FILL_ONE_IN, s->anchor_at);
+        for (uint32_t i = 0; i < count; i++) {
+            s->anchor_key[i] = store_key(s, bytes + s->anchor_at[i]);
+            hints_prefetch(&s->hints, s->anchor_key[i]);
+        }
+        for (uint32_t i = 0; i < count; i++)
+            hints_put(&s->hints, s->anchor_key[i], position_of(g, off + s->anchor_at[i]));
+        from = to;
+    }
+    grow_index(s);
+}
+
+/* ---- runs ---- */
+
+static uint32_t run_length(const struct store_stream *stream)
+{
+    uint64_t length = stream->stored_bytes / STORE_RUN_LEAST_BYTES * STORE_RUN_LEAST_BYTES;
+    if (length < STORE_RUN_LEAST_BYTES)
+        return STORE_RUN_LEAST_BYTES;
+    return length < STORE_RUN_MOST_BYTES ? (uint32_t)length : STORE_RUN_MOST_BYTES;
+}
+
+/* The run grows in place, where it is the last. */
+static bool extend_run(struct store *s, struct store_stream *stream)
+{
+    struct segment *tail = s->tail;
+    if (tail == NULL || stream->run_segment != tail->chunk->segment.number ||
+        stream->run_end != tail->reserved || tail->reserved == STORE_SEGMENT_BYTES)
+        return false;
+    uint32_t left = STORE_SEGMENT_BYTES - tail->reserved, length = run_length(stream);
+    tail->reserved += length < left ? length : left;
+    stream->run_end = tail->reserved;
+    return true;
+}
+
+/* What another stream left: good enough to begin with, too short for one that stores much. */
+static bool take_leftover(struct store *s, struct store_stream *stream)
+{
+    while (stream->stored_bytes < STORE_RUN_LEAST_BYTES && s->leftover_count > 0) {
+        struct leftover left = s->leftovers[--s->leftover_count];
+        if (segment_find_own(s, left.segment) != NULL) {
+            stream->run_segment = left.segment;
+            stream->run_at = left.at;
+            stream->run_end = left.end;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void leave_run(struct store *s, struct store_stream *stream)
+{
+    struct segment *g = stream->run_at < stream->run_end ? segment_find_own(s, stream->run_segment) : NULL;
+    if (g != NULL && g == s->tail && stream->run_end == g->reserved)
+        g->reserved = stream->run_at;
+    else if (g != NULL && stream->run_end - stream->run_at >= STORE_LEFTOVER_LEAST_BYTES &&
+             s->leftover_count < STORE_LEFTOVERS)
+        s->leftovers[s->leftover_count++] =
+            (struct leftover){.segment = stream->run_segment, .at = stream->run_at, .end = stream->run_end};
+    stream->run_at = stream->run_end = 0;
+}
+
+/* The one before is as good as full, and may be evicted from now on. */
+static int new_tail(struct store *s)
+{
+    struct segment_id id = {.epoch = s->epoch, .number = s->next_number};
+    s->tail = NULL;
+    s->tail = segment_new(s, &id, 0);
+    if (s->tail == NULL)
+        return -ENOBUFS;
+    s->next_number++;
+    return 0;
+}
+
+/* A run with at least one free byte. */
+static int need_run(struct store *s, struct store_stream *stream)
+{
+    if (stream->run_at < stream->run_end && segment_find_own(s, stream->run_segment) != NULL)
+        return 0;
+    if (extend_run(s, stream) || take_leftover(s, stream))
+        return 0;
+    if (s->tail == NULL || STORE_SEGMENT_BYTES - s->tail->reserved < STORE_RUN_LEAST_BYTES) {
+        int err = new_tail(s);
+        if (err < 0)
+            return err;
+    }
+    struct segment *tail = s->tail;
+    uint32_t left = STORE_SEGMENT_BYTES - tail->reserved, length = run_length(stream);
+    stream->run_segment = tail->chunk->segment.number;
+    stream->run_at = tail->reserved;
+    tail->reserved += length < left ? length : left;
+    stream->run_end = tail->reserved;
+    return 0;
+}
+
+void store_stream_end(struct store *s, struct store_stream *stream)
+{
+    leave_run(s, stream);
+    *stream = (struct store_stream){0};
+}
+
+/* ---- taking ---- */
+
+static void put_piece(struct store *s, struct piece piece)
+{
+    struct piece *last = s->piece_count > 0 ? &s->pieces[s->piece_count - 1] : NULL;
+    if (last != NULL && last->segment == piece.segment && last->off + last->len == piece.off &&
+        !last->copied && !piece.copied)
+        last->len += piece.len;
+    else
+        s->pieces[s->piece_count++] = piece;
+}
+
+/* The hints of [from, from + len) of the span, which is now at off. `next` is the first that is not done
+ * with. */
+static void put_hints(struct store *s, uint32_t *next, uint32_t from, uint32_t len, const struct segment *g,
+                      uint32_t off)
+{
+    for (; *next < s->pending_count && s->pending[*next].from < from + len; ++*next) {
+        const struct pending *hint = &s->pending[*next];
+        if (hint->from >= from && hint->from - from + STORE_KEY_BYTES <= len)
+            hints_put(&s->hints, hint->key, position_of(g, off + hint->from - from));
+    }
+}
+
+/* Write into the stream's run, as much as it has room for; returns how much, or negative. */
+static int write_run(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+                     struct segment **segment, uint32_t *off)
+{
+    int err = need_run(s, stream);
+    if (err < 0)
+        return err;
+    struct segment *g = segment_find_own(s, stream->run_segment);
+    uint32_t room = stream->run_end - stream->run_at;
+    if (len > room)
+        len = room;
+    err = segment_write(s, g, stream->run_at, bytes, len);
+    if (err < 0)
+        return err;
+    *segment = g;
+    *off = stream->run_at;
+    stream->run_at += len;
+    stream->stored_bytes += len;
+    s->counters.appended_bytes += len;
+    return (int)len;
+}
+
+static int append_literal(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t from,
+                          uint32_t to, uint32_t *next_hint)
+{
+    while (from < to) {
+        struct segment *g;
+        uint32_t off;
+        int written = write_run(s, stream, bytes + from, to - from, &g, &off);
+        if (written < 0)
+            return written;
+        put_hints(s, next_hint, from, (uint32_t)written, g, off);
+        put_piece(s, (struct piece){.segment = g, .off = off, .len = (uint32_t)written});
+        from += (uint32_t)written;
+    }
+    return 0;
+}
+
+/* Appended as well, if it fits into the run as a whole: a nicety, so a store without room goes without. */
+static void append_copy(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+                        struct piece *piece)
+{
+    struct segment *g;
+    uint32_t off;
+    if (stream->run_end - stream->run_at < len && !extend_run(s, stream))
+        return;
+    if (stream->run_end - stream->run_at < len || write_run(s, stream, bytes, len, &g, &off) < 0)
+        return;
+    piece->copied = true;
+    piece->copy = (struct store_address){.segment = g->chunk->segment, .off = off};
+}
+
+/* A match at the span's beginning or end may be longer than is seen here. */
+static int append_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len)
+{
+    uint32_t at = 0, next_hint = 0;
+    s->piece_count = 0;
+    for (uint32_t i = 0; i < s->match_count; i++) {
+        const struct match *m = &s->matches[i];
+        int err = append_literal(s, stream, bytes, at, m->from, &next_hint);
+        if (err < 0)
+            return err;
+        at = m->from + m->len;
+        struct piece piece = {
+            .segment = position_segment(s, m->position), .off = position_off(m->position), .len = m->len};
+        if (m->len < STORE_COPY_BELOW_BYTES && m->from > 0 && at < len)
+            append_copy(s, stream, bytes + m->from, m->len, &piece);
+        put_piece(s, piece);
+        s->counters.matches++;
+        s->counters.matched_bytes += m->len;
+    }
+    return append_literal(s, stream, bytes, at, len, &next_hint);
+}
+
+static int emit_pieces(struct store *s, store_emit *emit, void *arg)
+{
+    for (uint32_t i = 0; i < s->piece_count; i++) {
+        const struct piece *p = &s->pieces[i];
+        struct slice slice = {.chunk = chunk_ref(p->segment->chunk), .off = p->off, .len = p->len};
+        int err = emit(arg, slice, p->copied ? &p->copy : NULL);
+        if (err < 0) {
+            chunk_unref(slice.chunk);
+            return err;
+        }
+    }
+    return 0;
+}
+
+int store_take(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+               bool incompressible, store_emit *emit, void *arg)
+{
+    if (len == 0 || len > STORE_TAKE_MOST_BYTES)
+        return -EINVAL;
+    s->call++;
+    search_span(s, stream, bytes, len, incompressible);
+    int err = append_span(s, stream, bytes, len);
+    grow_index(s);
+    if (err < 0)
+        return err;
+    s->counters.taken_bytes += len;
+    return emit_pieces(s, emit, arg);
+}
+
+/* ---- filling ---- */
+
+/* Whether everything that is filled in the range is the same as these bytes. */
+static bool agrees(const struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len)
+{
+    uint32_t at = off, end = off + len;
+    while ((at = intervals_next_from(&g->filled, at)) < end) {
+        uint32_t to = intervals_end_of(&g->filled, at);
+        to = to < end ? to : end;
+        if (memcmp(g->chunk->bytes + at, bytes + (at - off), to - at) != 0)
+            return false;
+        at = to;
+    }
+    return true;
+}
+
+/* Bytes that are there are not written again: somebody may be reading them. */
+static int write_gaps(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len)
+{
+    uint32_t at = off, end = off + len;
+    while ((at = intervals_end_of(&g->filled, at)) < end) {
+        uint32_t to = intervals_next_from(&g->filled, at);
+        to = to < end ? to : end;
+        int err = segment_write(s, g, at, bytes + (at - off), to - at);
+        if (err < 0)
+            return err;
+        s->counters.filled_bytes += to - at;
+    }
+    return 0;
+}
+
+int store_fill(struct store *s, uint32_t source, const struct segment_id *id, uint32_t off,
+               const uint8_t *bytes, uint32_t len, struct slice *out)
+{
+    if (len == 0 || off >= STORE_SEGMENT_BYTES || len > STORE_SEGMENT_BYTES - off || id->epoch == 0)
+        return -EINVAL;
+    if (id->epoch == s->epoch || source == 0)
+        return -EPERM;
+    s->call++;
+    struct segment *g = segment_find(s, id);
+    if (g == NULL && (g = segment_new(s, id, source)) == NULL)
+        return -ENOBUFS;
+    if (g->source != source)
+        return -EPERM;
+    if (!agrees(g, off, bytes, len))
+        return -EEXIST;
+    bool new_run = intervals_begin_of(&g->filled, off) == off && !intervals_cover(&g->filled, off, off + 1) &&
+                   (off == 0 || !intervals_cover(&g->filled, off - 1, off));
+    int err = write_gaps(s, g, off, bytes, len);
+    if (err < 0)
+        return err;
+    if (new_run && len >= STORE_KEY_BYTES)
+        hints_put(&s->hints, store_key(s, bytes), position_of(g, off));
+    index_bytes(s, g, off, len);
+    *out = (struct slice){.chunk = chunk_ref(g->chunk), .off = off, .len = len};
+    return 0;
+}
+
+bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, uint32_t len,
+                   struct slice *out)
+{
+    struct segment *g = segment_find(s, id);
+    if (g == NULL || off >= STORE_SEGMENT_BYTES || len == 0 || len > STORE_SEGMENT_BYTES - off ||
+        !intervals_cover(&g->filled, off, off + len))
+        return false;
+    *out = (struct slice){.chunk = chunk_ref(g->chunk), .off = off, .len = len};
+    return true;
+}
+
+int64_t store_source(const struct store *s, const struct segment_id *id)
+{
+    const struct segment *g = segment_find(s, id);
+    return g == NULL ? -1 : (int64_t)g->source;
+}
+
+const struct intervals *store_filled(const struct store *s, const struct segment_id *id)
+{
+    const struct segment *g = segment_find(s, id);
+    return g == NULL ? NULL : &g->filled;
+}
+
+/* ---- coming back, and reports ---- */
+
+int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
+{
+    if (chunk->cap != STORE_SEGMENT_BYTES || !chunk_is_segment(chunk) || filled->count == 0 ||
+        filled->list[filled->count - 1].to > STORE_SEGMENT_BYTES)
+        return -EINVAL;
+    struct segment_id id = chunk->segment;
+    if (id.epoch == s->epoch)
+        return -EEXIST;
+    int err = segment_adopt(s, chunk, filled, source);
+    if (err < 0)
+        return err;
+    struct segment *g = segment_find(s, &id);
+    for (uint32_t i = 0; i < g->filled.count; i++)
+        index_bytes(s, g, g->filled.list[i].from, g->filled.list[i].to - g->filled.list[i].from);
+    return 0;
+}
+
+void store_each(const struct store *s,
+                void (*visit)(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
+                              const struct intervals *filled),
+                void *arg)
+{
+    struct segment *g;
+    TAILQ_FOREACH (g, &s->by_age, by_age)
+        visit(arg, &g->chunk->segment, g->source, g->chunk, &g->filled);
+}
+
+void store_read_counters(const struct store *s, struct store_counters *out)
+{
+    *out = s->counters;
+    out->hints = s->hints.puts;
+    out->index_bytes = (uint64_t)s->hints.count * HINTS_BUCKET_BYTES;
+}

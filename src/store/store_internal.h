@@ -1,0 +1,149 @@
+/* store_internal.h - what the files of the store share (floor 1; one thread a store).
+ *
+ *   segments.c   memory: segments and their names, what is filled in them, eviction
+ *   hints.c      the index
+ *   search.c     which parts of a span are known already
+ *   store.c      taking, filling, reports
+ *
+ * A position is a segment's slot and an offset in it, in 40 bits. Slots are used again, and so a position
+ * that was kept (in the index, in a stream) may lead to other bytes than it once did: it is a hint, and
+ * verified like any other. */
+#ifndef HAWSER_STORE_INTERNAL_H
+#define HAWSER_STORE_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "hawser/anchors.h"
+#include "hawser/map.h"
+#include "hawser/store.h"
+#include "hints.h"
+
+enum {
+    STORE_OFFSET_BITS = 24,
+    STORE_PAGE_BYTES = 16 << 10, /* memory is counted by these */
+    STORE_PAGES = STORE_SEGMENT_BYTES / STORE_PAGE_BYTES,
+    STORE_PARTS_MOST = 4096, /* intervals of a segment: a hostile peer could fill every second byte */
+    STORE_KEY_BYTES = 32,    /* what a hint's key is made of */
+    STORE_FILL_ONE_IN = 1024,
+    STORE_SCAN_BYTES = 32 << 10, /* scanned at once: their buckets are on the way while the next are hashed */
+    STORE_MATCHES_MOST = STORE_TAKE_MOST_BYTES / STORE_MATCH_MIN + 2,
+    STORE_PENDING_MOST = 4096,
+    STORE_RUN_LEAST_BYTES = 16 << 10,
+    STORE_RUN_MOST_BYTES = 1 << 20,
+    STORE_LEFTOVERS = 32,
+    STORE_LEFTOVER_LEAST_BYTES = 2048,
+    /* A literal is cut where a run ends, and every run but the first has its least length. */
+    STORE_PIECES_MOST = 2 * STORE_MATCHES_MOST + STORE_TAKE_MOST_BYTES / STORE_LEFTOVER_LEAST_BYTES + 2
+};
+
+struct segment {
+    TAILQ_ENTRY(segment) by_age;
+    struct chunk *chunk; /* its name is chunk->segment */
+    struct intervals filled;
+    uint32_t slot;
+    uint32_t source;   /* 0: own */
+    uint32_t reserved; /* own: addresses below are filled or given to a run */
+    uint64_t call;     /* the last call that used it: that call does not evict it */
+    uint64_t filled_bytes, memory_bytes;
+    uint64_t touched[STORE_PAGES / 64]; /* pages that are counted */
+};
+
+/* A part of the span that is known: bytes [from, from + len) are those at the position. */
+struct match {
+    uint32_t from, len;
+    uint64_t position;
+};
+
+/* A hint for bytes of the span that have no address yet. */
+struct pending {
+    uint32_t from;
+    uint64_t key;
+};
+
+struct piece {
+    struct segment *segment;
+    uint32_t off, len;
+    bool copied;
+    struct store_address copy;
+};
+
+/* A part of a run that its stream did not need. */
+struct leftover {
+    uint32_t segment, at, end;
+};
+
+struct store {
+    struct budget *memory;
+    uint64_t max_bytes, used_bytes;
+    uint64_t seed, epoch;
+    const struct store_events *events;
+    void *owner;
+
+    struct anchors anchors;
+    struct hints hints;
+
+    TAILQ_HEAD(segment_list, segment) by_age; /* oldest first */
+    struct map by_name;
+    struct segment **slots; /* [slots_most + 1]; slot 0 is never used */
+    uint32_t slots_most, slot_next;
+    struct segment *tail; /* own, where runs are reserved; NULL: none yet */
+    uint32_t next_number;
+    uint64_t call;
+    struct leftover leftovers[STORE_LEFTOVERS];
+    uint32_t leftover_count;
+
+    struct store_counters counters;
+
+    /* of the call that runs */
+    struct match matches[STORE_MATCHES_MOST];
+    struct pending pending[STORE_PENDING_MOST];
+    struct piece pieces[STORE_PIECES_MOST];
+    uint32_t match_count, pending_count, piece_count;
+    uint32_t anchor_at[STORE_SCAN_BYTES / ANCHORS_GAP_BYTES + 1];
+    uint64_t anchor_key[STORE_SCAN_BYTES / ANCHORS_GAP_BYTES + 1];
+};
+
+static inline uint64_t position_of(const struct segment *g, uint32_t off)
+{
+    return (uint64_t)g->slot << STORE_OFFSET_BITS | off;
+}
+
+static inline uint32_t position_off(uint64_t position)
+{
+    return (uint32_t)position & (STORE_SEGMENT_BYTES - 1);
+}
+
+static inline struct segment *position_segment(const struct store *s, uint64_t position)
+{
+    uint64_t slot = position >> STORE_OFFSET_BITS;
+    return slot <= s->slots_most ? s->slots[slot] : NULL;
+}
+
+/* The hash of the STORE_KEY_BYTES bytes at p. */
+uint64_t store_key(const struct store *s, const uint8_t *p);
+
+/* ---- segments.c ---- */
+
+struct segment *segment_find(const struct store *s, const struct segment_id *id);
+/* The own segment of this life with that number, or NULL. */
+struct segment *segment_find_own(const struct store *s, uint32_t number);
+/* Memory to be counted; the second may evict. False: there is none. */
+bool segment_take_memory(struct store *s, uint64_t bytes);
+bool segment_make_room(struct store *s, uint64_t bytes);
+/* A new one, used by the running call; NULL: no memory. */
+struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source);
+/* Takes over the chunk and what is filled (emptied); evicts nothing. */
+int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
+void segment_free(struct store *s, struct segment *g);
+/* Write bytes where nothing is filled. 0 or -ENOBUFS. */
+int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len);
+
+/* ---- search.c ---- */
+
+/* Fill s->matches, ascending and apart, and s->pending for what is between them; moves the stream on. */
+void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+                 bool incompressible);
+/* Bytes that are equal from the beginning. */
+uint32_t search_equal(const uint8_t *a, const uint8_t *b, uint32_t most);
+
+#endif
