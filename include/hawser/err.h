@@ -18,6 +18,7 @@
     X(ERR_PIN, "the peer's key is not one that is pinned here")                                              \
     X(ERR_TLS, "TLS failed")                                                                                 \
     X(ERR_CLOSED, "the other end closed the connection")                                                     \
+    X(ERR_CHANGED, "the configuration has changed")                                                          \
     X(ERR_CONFIG, "the configuration is wrong")                                                              \
     X(ERR_MEMORY_CAP, "the memory cap is reached")
 

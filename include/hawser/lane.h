@@ -77,6 +77,8 @@ const struct greeting *lane_greeting(const struct lane *l);
 bool lane_is_dialled(const struct lane *l); /* by us */
 const struct endpoint *lane_remote(const struct lane *l);
 const uint8_t *lane_pin(const struct lane *l);
+/* Whether the peer's key was right, so that our greeting was sent. */
+bool lane_is_trusting(const struct lane *l);
 int lane_fd(const struct lane *l);
 
 struct lane_counters {

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "hawser/clock.h"
+#include "hawser/identity.h"
 #include "hawser/log.h"
 
 enum { LOG_EVERY_US = 1000000 };
@@ -24,22 +25,34 @@ struct greeter {
     struct guest_list pending, leaving;
     size_t pending_count;
     struct task clear;
-    uint64_t logged_us, unlogged;
+    struct told {
+        uint64_t logged_us, unlogged;
+    } told[2]; /* of all else, and of unknown pins: one of those may be a peer */
 };
 
-/* Strangers knock often: one line a second, with the number of those not told. */
+/* Strangers knock often: one line a second and kind, with the number of those not told. */
 static void log_failure(struct greeter *g, const struct lane *l, int err)
 {
+    struct told *told = &g->told[err == -ERR_PIN];
     uint64_t now = clock_now_us();
-    if (now - g->logged_us < LOG_EVERY_US) {
-        g->unlogged++;
+    if (now - told->logged_us < LOG_EVERY_US) {
+        told->unlogged++;
         return;
     }
-    char where[ENDPOINT_TEXT_MAX];
-    log_warn("a connection from %s did not become a lane: %s (%llu more like it)",
-             endpoint_format(lane_remote(l), where), err_text(err), (unsigned long long)g->unlogged);
-    g->logged_us = now;
-    g->unlogged = 0;
+    char where[ENDPOINT_TEXT_MAX], pin[CONFIG_PIN_TEXT_MAX];
+    endpoint_format(lane_remote(l), where);
+    if (err == -ERR_PIN) {
+        identity_pin_format(lane_pin(l), pin);
+        log_warn("a connection from %s did not become a lane: it showed the pin %s, which no peer here has; "
+                 "if this "
+                 "is one of your peers, set pin = %s in its section (%llu more like it)",
+                 where, pin, pin, (unsigned long long)told->unlogged);
+    } else {
+        log_warn("a connection from %s did not become a lane: %s (%llu more like it)", where, err_text(err),
+                 (unsigned long long)told->unlogged);
+    }
+    told->logged_us = now;
+    told->unlogged = 0;
 }
 
 static void leave(struct guest *guest, bool up)

@@ -606,6 +606,11 @@ const uint8_t *lane_pin(const struct lane *l)
     return l->pin;
 }
 
+bool lane_is_trusting(const struct lane *l)
+{
+    return l->greeting_sent;
+}
+
 int lane_fd(const struct lane *l)
 {
     return l->fd;

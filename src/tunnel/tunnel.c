@@ -19,12 +19,7 @@
  */
 
 enum {
-    HANDSHAKE_TIMEOUT_US = 10 * 1000000,
-    REDIAL_FIRST_US = 200000,
-    REDIAL_MOST_US = 10 * 1000000,
-    LIVED_WELL_US = 5 * 1000000, /* a lane up for so long starts the next wait from the beginning */
-    LANE_BUFFER_BYTES = 32 << 20,
-    LANE_BUFFER_MAX_BYTES = 256 << 20,
+    LIVED_WELL_US = 5 * 1000000,  /* a lane up for so long starts the next wait from the beginning */
     BURST_IDLE_US = 200000,       /* after such a pause the first bytes go as small records: */
     BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
     BURST_RECORD_BYTES = 1350,    /* and a lane with a small window sends a large one in many round trips */
@@ -33,14 +28,7 @@ enum {
     FILL_TURN_BYTES = 512 * 1024,
 };
 
-/* Segment sizes to try after a greeting did not come through: an MTU black hole (RFC 2923). 0: the kernel's
- * own. */
-static const int mss_ladder[] = {0, 1360, 1220, 1060, 536};
-enum { MSS_STEPS = sizeof(mss_ladder) / sizeof(mss_ladder[0]) };
-
-static const struct lane_events dial_events;
 static const struct lane_events up_events;
-static void dial(struct slot *s);
 
 const char *tunnel_role_text(enum tunnel_role r)
 {
@@ -186,7 +174,7 @@ static void run_reap(void *arg)
         lane_free(t->dead[--t->dead_count]);
 }
 
-static void bury(struct tunnel *t, struct lane *l)
+void tunnel_bury(struct tunnel *t, struct lane *l)
 {
     t->retired_in_bytes += lane_counters(l)->in_bytes;
     t->retired_out_bytes += lane_counters(l)->out_bytes;
@@ -195,21 +183,7 @@ static void bury(struct tunnel *t, struct lane *l)
     loop_defer(t->loop, &t->reap);
 }
 
-static void want_redial(struct slot *s)
-{
-    struct tunnel *t = s->tunnel;
-    if (t->peer->address.addr.family == AF_UNSPEC || s->number >= t->peer->lanes)
-        return;
-    if (s->lane != NULL || s->dialled != NULL || event_pending(&s->redial, EV_TIMEOUT, NULL))
-        return;
-    uint64_t wait = s->backoff_us;
-    wait = wait / 2 + arc4random_uniform((uint32_t)wait); /* 0.5 to 1.5 times */
-    s->backoff_us = s->backoff_us * 2 < REDIAL_MOST_US ? s->backoff_us * 2 : REDIAL_MOST_US;
-    struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
-    event_add(&s->redial, &tv);
-}
-
-static void note_reason(struct tunnel *t, const char *what, int err)
+void tunnel_note_reason(struct tunnel *t, const char *what, int err)
 {
     char where[ENDPOINT_TEXT_MAX];
     if (err == -ERR_PIN)
@@ -221,6 +195,22 @@ static void note_reason(struct tunnel *t, const char *what, int err)
                  err_text(err));
 }
 
+/* A lane that ends in good order beside others is not told as a fault. */
+static void log_loss(const struct slot *s, const struct lane *l, int err)
+{
+    const struct tunnel *t = s->tunnel;
+    char where[ENDPOINT_TEXT_MAX];
+    endpoint_format(lane_remote(l), where);
+    if (err == -ERR_CHANGED)
+        log_info("peer %s: lane %u with %s ends: %s", t->peer->name, s->number, where, err_text(err));
+    else if (err == -ERR_CLOSED && t->up_count > 0)
+        log_info(
+            "peer %s: lane %u with %s ends: the peer has closed it, as it does to renew one; still up: %u",
+            t->peer->name, s->number, where, t->up_count);
+    else
+        log_info("peer %s: lane %u with %s is down: %s", t->peer->name, s->number, where, err_text(err));
+}
+
 /* The lane of a slot is gone, by itself or by us. */
 void tunnel_lose(struct slot *s, int err)
 {
@@ -230,16 +220,14 @@ void tunnel_lose(struct slot *s, int err)
     s->stalled = false;
     t->up_count--;
     if (clock_now_us() - s->up_since_us > LIVED_WELL_US)
-        s->backoff_us = REDIAL_FIRST_US;
-    char where[ENDPOINT_TEXT_MAX];
-    log_info("peer %s: lane %u with %s is down: %s", t->peer->name, s->number,
-             endpoint_format(lane_remote(l), where), err_text(err));
-    note_reason(t, "lost the lane with", err);
-    bury(t, l);
+        s->backoff_us = TUNNEL_REDIAL_FIRST_US;
+    log_loss(s, l, err);
+    tunnel_note_reason(t, "lost the lane with", err);
+    tunnel_bury(t, l);
     t->events->lane_lost(t->owner, s->number);
     if (t->up_count == 0)
         t->events->down(t->owner);
-    want_redial(s);
+    tunnel_want_redial(s);
     tunnel_kick(t);
 }
 
@@ -281,7 +269,7 @@ static void meet_instance(struct tunnel *t, const struct greeting *g, bool first
     t->world->resume(t->world->owner, t->peer->name, t->peer_instance);
 }
 
-static void set_route(struct tunnel *t, const struct addr *remote)
+void tunnel_set_route(struct tunnel *t, const struct addr *remote)
 {
     t->world->lane_route(t->world->owner, remote, linkrate_initial_window(&t->rate), 0);
 }
@@ -294,8 +282,8 @@ static uint64_t round_trip_of(const struct lane *l)
     return getsockopt(lane_fd(l), IPPROTO_TCP, TCP_INFO, &info, &len) == 0 ? info.tcpi_rtt : 0;
 }
 
-/* A lane in state UP enters its slot; first: no lane was up before. */
-static void enter(struct slot *s, struct lane *l, bool first)
+/* A lane in state UP enters its slot; first: no lane was up before; renews: another was in the slot. */
+static void enter(struct slot *s, struct lane *l, bool first, bool renews)
 {
     struct tunnel *t = s->tunnel;
     meet_instance(t, lane_greeting(l), first);
@@ -316,14 +304,15 @@ static void enter(struct slot *s, struct lane *l, bool first)
     event_del(&s->redial);
     tunnel_set_notsent(t, s);
     tunnel_set_pacing(s, linkrate_pacing(&t->rate, 0));
-    set_route(t, &lane_remote(l)->addr);
+    tunnel_set_route(t, &lane_remote(l)->addr);
     char where[ENDPOINT_TEXT_MAX];
-    log_info("peer %s: lane %u with %s is up (%s)", t->peer->name, s->number,
-             endpoint_format(lane_remote(l), where), lane_is_dialled(l) ? "dialled" : "accepted");
+    log_info("peer %s: lane %u with %s is %s (%s)", t->peer->name, s->number,
+             endpoint_format(lane_remote(l), where), renews ? "renewed" : "up",
+             lane_is_dialled(l) ? "dialled" : "accepted");
     if (first)
         t->events->up(t->owner);
     for (unsigned i = 0; i < t->peer->lanes; i++)
-        want_redial(&t->slots[i]);
+        tunnel_want_redial(&t->slots[i]);
     tunnel_want_tick(t, TUNNEL_TICK_ACTIVE_US);
     t->tick_active = true;
     if (first)
@@ -342,7 +331,7 @@ static bool newcomer_wins(const struct slot *s, const struct lane *l)
     return lane_is_dialled(l) == s->tunnel->is_lower;
 }
 
-static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
+bool tunnel_is_pinned(const struct config_peer *peer, const uint8_t *pin)
 {
     for (size_t i = 0; i < peer->pin_count; i++) {
         if (memcmp(peer->pins[i], pin, CONFIG_PIN_BYTES) == 0)
@@ -351,12 +340,11 @@ static bool is_pinned(const struct config_peer *peer, const uint8_t *pin)
     return false;
 }
 
-/* The lane enters its slot, unless a better one is there. The lane's own callbacks may be on the stack, those
- * of the lanes in the slots are not. */
-static bool settle(struct slot *s, struct lane *l)
+bool tunnel_settle(struct slot *s, struct lane *l)
 {
     struct tunnel *t = s->tunnel;
-    if (!is_pinned(t->peer, lane_pin(l)))
+    lane_attach(l, t->loop, &up_events, s);
+    if (!tunnel_is_pinned(t->peer, lane_pin(l)))
         return false; /* a reload took the pin away while the lane was on its way here */
     if (t->knows_peer && !is_known_instance(t, l)) {
         /* Lanes of the peer's last life may still bring what it sent: in the new one those ids mean other
@@ -365,167 +353,18 @@ static bool settle(struct slot *s, struct lane *l)
             if (t->slots[i].lane != NULL)
                 discard(&t->slots[i]);
         }
-        enter(s, l, true);
+        enter(s, l, true, false);
         return true;
     }
     if (s->lane != NULL && !newcomer_wins(s, l))
         return false;
-    bool replaces = s->lane != NULL, first = t->up_count == 0;
-    if (replaces)
+    bool renews = s->lane != NULL, first = t->up_count == 0;
+    if (renews)
         discard(s);
-    enter(s, l, first);
-    if (replaces)
+    enter(s, l, first, renews);
+    if (renews)
         t->events->lane_lost(t->owner, s->number);
     return true;
-}
-
-/* ---- dialling ---- */
-
-/* The first lane leads: the others are dialled when its handshake is done. The peer knows us by then, and has
- * set the route that lets its side of them start at the link's rate. */
-static bool leader_is_known(const struct tunnel *t)
-{
-    const struct lane *leader = t->slots[0].dialled;
-    return t->up_count > 0 || (leader != NULL && lane_state(leader) == LANE_GREETING);
-}
-
-static void dial_followers(struct slot *leader)
-{
-    for (unsigned i = 1; leader->number == 0 && i < CONFIG_LANES_MAX; i++) {
-        event_del(&leader->tunnel->slots[i].redial);
-        dial(&leader->tunnel->slots[i]);
-    }
-}
-
-static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES],
-                         struct greeting *ours)
-{
-    struct slot *s = owner;
-    struct tunnel *t = s->tunnel;
-    (void)l;
-    if (!is_pinned(t->peer, pin))
-        return -ERR_PIN;
-    memcpy(ours->instance, t->world->instance, sizeof(ours->instance));
-    snprintf(ours->name, sizeof(ours->name), "%s", t->world->node_name);
-    ours->slot = (uint8_t)s->number;
-    ours->opening_credit_bytes = t->world->opening_credit_bytes;
-    if (t->knows_peer)
-        memcpy(ours->resume_instance, t->peer_instance, sizeof(ours->resume_instance));
-    dial_followers(s);
-    return 0;
-}
-
-static void dial_up(void *owner, struct lane *l)
-{
-    struct slot *s = owner;
-    s->dialled = NULL;
-    lane_detach(l);
-    lane_attach(l, s->tunnel->loop, &up_events, s);
-    if (!settle(s, l)) {
-        lane_close(l);
-        bury(s->tunnel, l);
-    }
-}
-
-static void dial_down(void *owner, struct lane *l, int err)
-{
-    struct slot *s = owner;
-    struct tunnel *t = s->tunnel;
-    s->dialled = NULL;
-    if (err == -ETIMEDOUT && lane_counters(l)->in_bytes > 0 && s->mss_step + 1 < MSS_STEPS) {
-        s->mss_step++;
-        log_warn("peer %s: the greeting does not come through, perhaps an MTU black hole; trying segments of "
-                 "%d bytes",
-                 t->peer->name, mss_ladder[s->mss_step]);
-    }
-    char was[sizeof(t->reason)];
-    memcpy(was, t->reason, sizeof(was));
-    note_reason(t, "cannot connect to", err);
-    if (strcmp(was, t->reason) != 0)
-        log_warn("peer %s: %s; trying again", t->peer->name, t->reason);
-    bury(t, l);
-    want_redial(s);
-}
-
-static const struct lane_events dial_events = {
-    .identify = dial_identify,
-    .up = dial_up,
-    .down = dial_down,
-};
-
-static uint64_t buffer_bytes(const struct tunnel *t)
-{
-    uint64_t twice = 2 * linkrate_bdp_bytes(&t->rate);
-    if (twice < LANE_BUFFER_BYTES)
-        return LANE_BUFFER_BYTES;
-    return twice < LANE_BUFFER_MAX_BYTES ? twice : LANE_BUFFER_MAX_BYTES;
-}
-
-static int open_dial_socket(struct slot *s)
-{
-    struct tunnel *t = s->tunnel;
-    const struct endpoint *to = &t->peer->address;
-    int fd = socket(to->addr.family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -errno;
-    setsockopt(fd, SOL_SOCKET, SO_MARK, &t->world->lane_mark.value, sizeof(t->world->lane_mark.value));
-    t->world->lane_socket(t->world->owner, fd, buffer_bytes(t), buffer_bytes(t), tunnel_congestion(t->peer));
-    if (mss_ladder[s->mss_step] > 0)
-        setsockopt(fd, IPPROTO_TCP, TCP_MAXSEG, &mss_ladder[s->mss_step], sizeof(int));
-    struct sockaddr_storage sa;
-    socklen_t len = endpoint_to_sockaddr(to, &sa);
-    if (connect(fd, (struct sockaddr *)&sa, len) < 0 && errno != EINPROGRESS) {
-        int err = -errno;
-        close(fd);
-        return err;
-    }
-    return fd;
-}
-
-static void start_dial(struct slot *s)
-{
-    struct tunnel *t = s->tunnel;
-    set_route(t, &t->peer->address.addr);
-    int err = open_dial_socket(s);
-    if (err >= 0)
-        err = lane_new(&s->dialled, t->loop, t->world->dial_tls, false, true, err, HANDSHAKE_TIMEOUT_US,
-                       &dial_events, s);
-    if (err < 0) {
-        s->dialled = NULL;
-        note_reason(t, "cannot dial", err);
-        want_redial(s);
-    }
-}
-
-static void dial(struct slot *s)
-{
-    struct tunnel *t = s->tunnel;
-    if (s->lane != NULL || s->dialled != NULL || s->number >= t->peer->lanes)
-        return;
-    if (s->number > 0 && !leader_is_known(t))
-        want_redial(s);
-    else
-        start_dial(s);
-}
-
-/* The first lane after a time without any began before its route was set: it is dialled anew when the others
- * are up and nothing is under way, and takes over when it is there. */
-void tunnel_renew_leader(struct tunnel *t)
-{
-    struct slot *leader = &t->slots[0];
-    bool rest_is_up = t->up_count >= t->peer->lanes;
-    if (!t->leader_is_old || !rest_is_up || leader->lane == NULL || leader->dialled != NULL ||
-        !lane_is_dialled(leader->lane))
-        return;
-    t->leader_is_old = false;
-    start_dial(leader);
-}
-
-static void on_redial(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd;
-    (void)what;
-    dial(arg);
 }
 
 /* ---- lanes at work ---- */
@@ -599,14 +438,13 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
         struct slot *s = &t->slots[i];
         s->tunnel = t;
         s->number = i;
-        s->backoff_us = REDIAL_FIRST_US;
-        event_assign(&s->redial, loop_base(loop), -1, EV_TIMEOUT, on_redial, s);
+        tunnel_dial_init(s);
     }
     snprintf(t->reason, sizeof(t->reason), "%s",
              peer->address.addr.family == AF_UNSPEC ? "waiting for the peer to dial" : "dialling");
     tunnel_want_tick(t, TUNNEL_TICK_IDLE_US);
     if (peer->address.addr.family != AF_UNSPEC)
-        dial(&t->slots[0]);
+        tunnel_dial_first(t);
     *out = t;
     return 0;
 }
@@ -638,17 +476,17 @@ void tunnel_reconfigure(struct tunnel *t, const struct config_peer *peer)
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];
         bool dialled = s->lane != NULL && lane_is_dialled(s->lane);
-        bool unpinned = s->lane != NULL && !is_pinned(peer, lane_pin(s->lane));
+        bool unpinned = s->lane != NULL && !tunnel_is_pinned(peer, lane_pin(s->lane));
         if (unpinned || (dialled && (moved || i >= peer->lanes))) {
             lane_close(s->lane);
-            tunnel_lose(s, unpinned ? -ERR_PIN : -ERR_CLOSED);
+            tunnel_lose(s, unpinned ? -ERR_PIN : -ERR_CHANGED);
         }
         if (s->dialled != NULL) { /* to the old address, perhaps, or past the old pins */
             lane_close(s->dialled);
-            bury(t, s->dialled);
+            tunnel_bury(t, s->dialled);
             s->dialled = NULL;
         }
-        want_redial(s);
+        tunnel_want_redial(s);
     }
 }
 
@@ -667,8 +505,7 @@ void tunnel_adopt(struct tunnel *t, struct lane *l)
     const char *wanted = tunnel_congestion(t->peer);
     if (strcmp(has, wanted) != 0) /* the listener serves all peers; this one wants another */
         t->world->lane_socket(t->world->owner, lane_fd(l), 0, 0, wanted);
-    lane_attach(l, t->loop, &up_events, &t->slots[slot]);
-    if (!settle(&t->slots[slot], l)) {
+    if (!tunnel_settle(&t->slots[slot], l)) {
         lane_close(l);
         lane_free(l);
     }

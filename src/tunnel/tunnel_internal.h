@@ -1,5 +1,5 @@
-/* tunnel_internal.h - the two halves of a tunnel: tunnel.c keeps lanes, tunnel_watch.c looks after them
- * (floor 4). Nobody else includes this. */
+/* tunnel_internal.h - the parts of a tunnel: tunnel.c keeps lanes, tunnel_dial.c makes ours, tunnel_watch.c
+ * looks after them (floor 4). Nobody else includes this. */
 #ifndef HAWSER_TUNNEL_INTERNAL_H
 #define HAWSER_TUNNEL_INTERNAL_H
 
@@ -9,6 +9,7 @@ enum {
     TUNNEL_TICK_ACTIVE_US = 100000, /* while bytes move or are outstanding */
     TUNNEL_TICK_IDLE_US = 2500000,  /* while no session lives */
     TUNNEL_BATCH_US = 5000,         /* of the link's rate */
+    TUNNEL_REDIAL_FIRST_US = 200000,
 };
 
 struct slot {
@@ -54,7 +55,7 @@ struct tunnel {
     bool knows_peer, is_lower, knows_pin;
     bool heard; /* a session's frame came from the peer: it may hold sessions of ours */
     uint64_t opening_credit;
-    char reason[160];
+    char reason[320];
 };
 
 /* Lanes that may be given data. */
@@ -65,6 +66,22 @@ static inline bool slot_usable(const struct slot *s)
 
 /* tunnel.c: the lane of a slot is gone, by itself or by us. */
 void tunnel_lose(struct slot *s, int err);
+/* A lane that is UP and detached enters its slot, unless a better one is there: then false, and the caller
+ * closes it. The lane's own callbacks may be on the stack, those of the lanes in the slots are not. */
+bool tunnel_settle(struct slot *s, struct lane *l);
+/* Free a lane in a later turn. */
+void tunnel_bury(struct tunnel *t, struct lane *l);
+/* Why no lane is up, for reports: what failed towards the peer's address. */
+void tunnel_note_reason(struct tunnel *t, const char *what, int err);
+/* The route by which the next lane to that address starts at the link's rate. */
+void tunnel_set_route(struct tunnel *t, const struct addr *remote);
+bool tunnel_is_pinned(const struct config_peer *peer, const uint8_t *pin);
+
+/* tunnel_dial.c */
+void tunnel_dial_init(struct slot *s);
+void tunnel_dial_first(struct tunnel *t);
+/* Dial a slot's lane after a wait, if it is ours to dial and there is none. */
+void tunnel_want_redial(struct slot *s);
 /* Dial the first lane anew, if it began before its route was set; at a quiet moment. */
 void tunnel_renew_leader(struct tunnel *t);
 

@@ -355,6 +355,21 @@ START_TEST(a_wrong_pin_is_said)
 }
 END_TEST
 
+/* The other way round: we cannot know, but we say what may be the matter, and our pin. */
+START_TEST(a_peer_that_does_not_know_our_pin_is_suspected)
+{
+    char pin[CONFIG_PIN_TEXT_MAX];
+    identity_pin_format(keys[0].pin, pin);
+    prepare(true, false, 1);
+    memset(sides[1].peer.pins[0], 7, CONFIG_PIN_BYTES);
+    start_tunnel(0);
+    start_tunnel(1);
+    step_until(strstr(tunnel_reason(sides[0].tunnel), pin) != NULL);
+    ck_assert_int_eq(sides[0].ups + sides[1].ups, 0);
+    finish();
+}
+END_TEST
+
 /* Both dial: one lane a slot stays, the same at both ends, and nobody is taken for one that started anew. */
 START_TEST(both_dial_each_other)
 {
@@ -476,6 +491,7 @@ static void add(TCase *t)
     tcase_add_test(t, a_cut_is_told_and_dialled_again);
     tcase_add_test(t, nobody_listens_and_then_somebody_does);
     tcase_add_test(t, a_wrong_pin_is_said);
+    tcase_add_test(t, a_peer_that_does_not_know_our_pin_is_suspected);
     tcase_add_test(t, both_dial_each_other);
     tcase_add_test(t, a_peer_that_started_anew_is_told_before_up);
     tcase_add_loop_test(t, a_peer_that_forgot_us_is_told, 0, 2);
