@@ -44,6 +44,8 @@ char *prefix_format(const struct prefix *p, char out[static PREFIX_TEXT_MAX]);
 bool addr_equal(const struct addr *a, const struct addr *b);
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 bool prefix_contains(const struct prefix *p, const struct addr *a);
+/* Whether any address is in both. */
+bool prefix_overlaps(const struct prefix *p, const struct prefix *q);
 /* Loopback, link-local, multicast, unspecified or broadcast: never a destination of a session. */
 bool addr_is_special(const struct addr *a);
 

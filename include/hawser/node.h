@@ -170,6 +170,8 @@ int landscape_new(struct landscape **out, struct config *config, const struct ad
 struct landscape *landscape_ref(struct landscape *l);
 void landscape_unref(struct landscape *l);
 bool landscape_same_addresses(const struct landscape *a, const struct landscape *b);
+/* Log which of the peers' networks overlap those of our [intercept] interfaces. */
+void landscape_log_overlaps(const struct landscape *l);
 /* The [intercept] interface behind which the client is, NULL when that cannot be told: the only one there is,
  * or the one whose network holds the client (a socket does not tell where its SYN came in). */
 const char *landscape_interface_of(const struct landscape *l, const struct addr *client);

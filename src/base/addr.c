@@ -157,6 +157,11 @@ bool prefix_contains(const struct prefix *p, const struct addr *a)
     return ((p->addr.bytes[whole] ^ a->bytes[whole]) & mask) == 0;
 }
 
+bool prefix_overlaps(const struct prefix *p, const struct prefix *q)
+{
+    return prefix_contains(p, &q->addr) || prefix_contains(q, &p->addr);
+}
+
 bool addr_is_special(const struct addr *a)
 {
     static const char *const special[] = {"0.0.0.0/8",   "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",

@@ -153,6 +153,8 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         err = landscape_new(&n->landscape, start->config, NULL, 0);
     if (err == 0)
         err = start_workers(n, start->config);
+    if (err == 0)
+        landscape_log_overlaps(n->landscape);
     if (err < 0) {
         log_error("cannot start: %s", err_text(err));
         engine_free(n);
@@ -190,6 +192,7 @@ static void apply(struct node *n, struct config *config)
     struct landscape *l = NULL;
     int err = peers_landscape(n, &l, config);
     if (err == 0) {
+        landscape_log_overlaps(l);
         landscape_set(n, l);
         log_set_level((enum log_level)config->log_level);
         n->mux_world.connect_timeout_us = config->connect_timeout_us;

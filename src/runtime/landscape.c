@@ -6,6 +6,8 @@
 #include "hawser/log.h"
 #include "hawser/node.h"
 
+enum { OVERLAPS_LOGGED_MAX = 10 };
+
 static size_t add_local(struct landscape *l, const struct config *config)
 {
     size_t count = 0;
@@ -50,6 +52,36 @@ int landscape_new(struct landscape **out, struct config *config, const struct ad
         l->forbidden[l->forbidden_count++] = more[i];
     *out = l;
     return 0;
+}
+
+/* One peer's network against all of ours; returns how many overlap. */
+static unsigned log_overlaps_of(const struct landscape *l, const struct config_peer *peer,
+                                const struct prefix *network, unsigned logged)
+{
+    char theirs[PREFIX_TEXT_MAX], ours[PREFIX_TEXT_MAX];
+    unsigned count = 0;
+    for (size_t i = 0; i < l->local_count; i++) {
+        if (!prefix_overlaps(network, &l->local[i]) || logged + count++ >= OVERLAPS_LOGGED_MAX)
+            continue;
+        log_warn(
+            "[peer %s] networks: %s overlaps %s of %s here, so that connections to there are sent to the "
+            "peer; give the peer networks that leave it out",
+            peer->name, prefix_format(network, theirs), prefix_format(&l->local[i], ours),
+            l->config->interfaces[l->local_interface[i]]);
+    }
+    return count;
+}
+
+void landscape_log_overlaps(const struct landscape *l)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < l->config->peer_count; i++) {
+        const struct config_peer *peer = &l->config->peers[i];
+        for (size_t k = 0; k < peer->networks.count; k++)
+            count += log_overlaps_of(l, peer, &peer->networks.list[k], count);
+    }
+    if (count > OVERLAPS_LOGGED_MAX)
+        log_warn("%u more networks of peers overlap some of our interfaces", count - OVERLAPS_LOGGED_MAX);
 }
 
 const char *landscape_interface_of(const struct landscape *l, const struct addr *client)

@@ -177,6 +177,20 @@ def test_what_has_no_effect_is_said_at_the_check_at_the_start_and_at_a_reload():
         pair.near.wait_log(said % "dedup", PATIENCE_S)
 
 
+def test_networks_that_overlap_our_own_are_warned_of():
+    with Bed("lan") as bed:
+        sections = bed.near_sections()
+        pair = bed.pair()
+        assert " overlaps " not in pair.near.log(), pair.near.log()
+        assert reloaded(reload_sections(pair.near, sections, {"peer dc": {"networks": "10.2.0.0/24, 10.0.0.0/8"}})) == ""
+        pair.near.wait_log(r"warn .*\[peer dc\] networks: 10\.0\.0\.0/8 overlaps 10\.1\.0\.0/24 of lan0 ", PATIENCE_S)
+        sections["peer dc"]["networks"] = "10.2.0.0/24, 10.1.0.128/25"
+        pair.near.kill()
+        assert pair.near.wait(PATIENCE_S) == 0
+        near = bed.hawserd(bed.near, conf_text(sections), name="branch")
+        near.wait_log(r"warn .*\[peer dc\] networks: 10\.1\.0\.128/25 overlaps 10\.1\.0\.0/24 of lan0 ", PATIENCE_S)
+
+
 def test_the_check_looks_at_the_identity():
     with Bed("lan") as bed:
         def check(pin):
