@@ -43,6 +43,8 @@ char *prefix_format(const struct prefix *p, char out[static PREFIX_TEXT_MAX]);
 
 bool addr_equal(const struct addr *a, const struct addr *b);
 bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
+/* FNV-1a: for tables where a clash costs little, since who is hashed can make clashes. */
+uint32_t endpoint_hash(const struct endpoint *e);
 bool prefix_contains(const struct prefix *p, const struct addr *a);
 /* Whether any address is in both. */
 bool prefix_overlaps(const struct prefix *p, const struct prefix *q);

@@ -144,6 +144,14 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b)
     return a->port == b->port && addr_equal(&a->addr, &b->addr);
 }
 
+uint32_t endpoint_hash(const struct endpoint *e)
+{
+    uint32_t h = 2166136261u;
+    for (size_t i = 0; i < sizeof(e->addr.bytes); i++)
+        h = (h ^ e->addr.bytes[i]) * 16777619u;
+    return (h ^ e->port) * 16777619u;
+}
+
 bool prefix_contains(const struct prefix *p, const struct addr *a)
 {
     if (p->addr.family != a->family)
@@ -164,13 +172,20 @@ bool prefix_overlaps(const struct prefix *p, const struct prefix *q)
 
 bool addr_is_special(const struct addr *a)
 {
-    static const char *const special[] = {"0.0.0.0/8",   "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4",
-                                          "240.0.0.0/4", "::/127",      "fe80::/10",      "ff00::/8"};
+    static const struct prefix special[] = {
+        {{AF_INET, {0}}, 8},
+        {{AF_INET, {127}}, 8},
+        {{AF_INET, {169, 254}}, 16},
+        {{AF_INET, {224}}, 4},
+        {{AF_INET, {240}}, 4},
+        {{AF_INET6, {0}}, 127},
+        {{AF_INET6, {0xfe, 0x80}}, 10},
+        {{AF_INET6, {0xff}}, 8},
+    };
     if (a->family != AF_INET && a->family != AF_INET6)
         return true;
     for (size_t i = 0; i < sizeof(special) / sizeof(special[0]); i++) {
-        struct prefix p;
-        if (prefix_parse(&p, special[i]) == 0 && prefix_contains(&p, a))
+        if (prefix_contains(&special[i], a))
             return true;
     }
     return false;

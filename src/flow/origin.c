@@ -75,12 +75,10 @@ int origin_connect(const struct leg_origin *o, bool as_self)
     return fd;
 }
 
+/* A clash only forgets an entry. */
 static size_t slot_of(const struct addr *server)
 {
-    uint32_t h = 2166136261u; /* FNV-1a; a clash only forgets an entry */
-    for (size_t i = 0; i < sizeof(server->bytes); i++)
-        h = (h ^ server->bytes[i]) * 16777619u;
-    return h % ORIGIN_MEMORY_SLOTS;
+    return endpoint_hash(&(struct endpoint){.addr = *server}) % ORIGIN_MEMORY_SLOTS;
 }
 
 bool origin_remembered_self(struct origin_memory *m, const struct addr *server, uint64_t now_us)

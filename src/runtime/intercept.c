@@ -366,7 +366,7 @@ static int open_tunnel(struct node *n)
     if (err == 0) {
         setsockopt(fd, SOL_SOCKET, SO_MARK, &c->lane_mark.value, sizeof(c->lane_mark.value));
         n->tunnel_world.lane_socket(n, fd, LANE_BUFFER_BYTES, LANE_BUFFER_BYTES,
-                                  tunnel_congestion(&c->peers[0]));
+                                    tunnel_congestion(&c->peers[0]));
         if (listen(fd, BACKLOG) < 0) {
             err = -errno;
             close(fd);
@@ -494,13 +494,10 @@ void intercept_tick(struct node *n)
 
 /* ---- destinations that were refused ---- */
 
+/* A clash forgets the older one. */
 static size_t refused_slot(const struct endpoint *e)
 {
-    uint32_t h = 2166136261u; /* FNV-1a; a clash forgets the older one */
-    for (size_t i = 0; i < sizeof(e->addr.bytes); i++)
-        h = (h ^ e->addr.bytes[i]) * 16777619u;
-    h = (h ^ e->port) * 16777619u;
-    return h % NODE_REFUSED_SLOTS;
+    return endpoint_hash(e) % NODE_REFUSED_SLOTS;
 }
 
 static bool is_refused(const struct node *n, const struct endpoint *server)

@@ -259,6 +259,43 @@ START_TEST(special_addresses_are_known)
 }
 END_TEST
 
+START_TEST(prefixes_overlap_when_one_holds_the_other)
+{
+    static const struct {
+        const char *one, *other;
+        bool overlap;
+    } pairs[] = {
+        {"10.0.0.0/8", "10.1.0.0/24", true},     {"10.1.0.0/24", "10.1.0.0/24", true},
+        {"0.0.0.0/0", "192.0.2.1/32", true},     {"10.1.0.0/24", "10.1.1.0/24", false},
+        {"10.1.0.0/25", "10.1.0.128/25", false}, {"fd00::/16", "fd00:1::/64", true},
+        {"fd00:1::/64", "fd00:2::/64", false},   {"::/0", "10.0.0.0/8", false},
+    };
+    for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
+        struct prefix one, other;
+        ck_assert_int_eq(prefix_parse(&one, pairs[i].one), 0);
+        ck_assert_int_eq(prefix_parse(&other, pairs[i].other), 0);
+        ck_assert_msg(prefix_overlaps(&one, &other) == pairs[i].overlap, "%s", pairs[i].one);
+        ck_assert_msg(prefix_overlaps(&other, &one) == pairs[i].overlap, "%s", pairs[i].one);
+    }
+}
+END_TEST
+
+START_TEST(the_hash_sees_every_byte_and_the_port)
+{
+    struct endpoint e, other;
+    ck_assert_int_eq(endpoint_parse(&e, "[fd00:1:2:3:4:5:6:7]:80"), 0);
+    other = e;
+    ck_assert_uint_eq(endpoint_hash(&other), endpoint_hash(&e));
+    other.port++;
+    ck_assert_uint_ne(endpoint_hash(&other), endpoint_hash(&e));
+    for (size_t i = 0; i < sizeof(e.addr.bytes); i++) {
+        other = e;
+        other.addr.bytes[i] ^= 1;
+        ck_assert_uint_ne(endpoint_hash(&other), endpoint_hash(&e));
+    }
+}
+END_TEST
+
 START_TEST(no_address_is_special_and_prints_as_none)
 {
     struct addr a = {0};
@@ -313,6 +350,8 @@ int main(void)
     tcase_add_test(t, every_length_of_a_prefix_is_exact);
     tcase_add_loop_test(t, what_is_no_prefix_touches_nothing, 0, COUNT(bad_prefixes));
     tcase_add_loop_test(t, special_addresses_are_known, 0, COUNT(specials));
+    tcase_add_test(t, prefixes_overlap_when_one_holds_the_other);
+    tcase_add_test(t, the_hash_sees_every_byte_and_the_port);
     tcase_add_test(t, no_address_is_special_and_prints_as_none);
     tcase_add_test(t, families_are_never_equal);
     tcase_add_test(t, a_mapped_socket_address_becomes_ipv4);
