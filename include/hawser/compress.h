@@ -1,6 +1,6 @@
 /* compress.h - one direction's zstd stream of a lane, a block at a time (floor 1, pure).
- * PROTOCOL.md, 'Versions and features', has the bytes. A compressor turns a block's frames into the payload of a
- * block of kind BLOCK_ZSTD, a decompressor turns it back; what is in a block they do not know. No fd or
+ * PROTOCOL.md, 'Blocks', has the bytes. A compressor turns a block's frames into the payload
+ * of a block of kind BLOCK_ZSTD, a decompressor turns it back; what is in a block they do not know. No fd or
  * clock.
  *
  * All blocks of a direction are one stream, so that later ones refer to earlier ones. The stream is zstd

@@ -31,7 +31,10 @@ enum {
  * of two of them never wrap. As a limit it means: as much as you like. */
 #define FRAME_OFFSET_MAX (UINT64_C(1) << 62)
 
-enum block_kind { BLOCK_RAW = 0 };
+enum block_kind {
+    BLOCK_RAW = 0,
+    BLOCK_ZSTD = 1, /* see compress.h; only where both greetings have GREETING_FEATURE_ZSTD */
+};
 
 #define FRAME_TABLE(X)                                                                                       \
     X(FRAME_OPEN, 1)                                                                                         \

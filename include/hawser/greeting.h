@@ -14,9 +14,13 @@ enum {
     PROTOCOL_VERSION = 1,
 };
 
+/* Bits of features; PROTOCOL.md, 'Versions and features'. */
+#define GREETING_FEATURE_ZSTD UINT64_C(1)
+#define GREETING_FEATURES     GREETING_FEATURE_ZSTD /* what this implementation can do */
+
 struct greeting {
     uint16_t version;
-    /* What this end can do; in use is what both can. None are defined by version 1. */
+    /* What this end can do; in use is what both can. */
     uint64_t features;
     /* Random, new at every start of an engine, never all zero. */
     uint8_t instance[GREETING_INSTANCE_BYTES];

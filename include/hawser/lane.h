@@ -3,9 +3,12 @@
  * a block it does not know. PROTOCOL.md, 'Lanes' and 'Greeting'. A lane lives on one loop and is touched by
  * its thread only; an accepted lane may be handed to another loop by lane_detach and lane_attach.
  *
- * Buffers: plaintext is put into one record at a time, ciphertext waits in an out buffer of at most
+ * Where both ends can, blocks are compressed, a stream a direction (compress.h): what is worth it is decided
+ * here, how hard by the caller.
+ *
+ * Buffers: plaintext is put into one block at a time, ciphertext waits in an out buffer of at most
  * LANE_OUT_BYTES; the kernel holds little more than it has in flight (TCP_NOTSENT_LOWAT). An idle lane holds
- * no buffer at all. */
+ * no buffer and no zstd context at all. */
 #ifndef HAWSER_LANE_H
 #define HAWSER_LANE_H
 
@@ -22,8 +25,10 @@
 struct lane;
 
 enum {
-    LANE_OUT_BYTES = 80 * 1024,
-    LANE_BLOCK_MAX = 16384 - BLOCK_HEADER_BYTES, /* payload bytes of a block that we send: one TLS record */
+    LANE_OUT_BYTES = 96 * 1024,
+    LANE_BLOCK_MAX = 16384 - BLOCK_HEADER_BYTES, /* payload bytes of a block that is one TLS record */
+    LANE_BLOCK_LARGE = 65024, /* where blocks are compressed: the longer, the more is saved */
+    LANE_GAIN_ONE = 256,
 };
 
 enum lane_state { LANE_CONNECTING, LANE_HANDSHAKE, LANE_GREETING, LANE_UP, LANE_CLOSED };
@@ -37,7 +42,7 @@ struct lane_events {
                     struct greeting *ours);
     /* Both greetings are in: lane_greeting tells the peer's. */
     void (*up)(void *owner, struct lane *l);
-    /* A raw block's payload, in a chunk that may be referenced further; a negative return closes the lane
+    /* A block's frames, in a chunk that may be referenced further; a negative return closes the lane
      * with it. */
     int (*block)(void *owner, struct lane *l, struct chunk *chunk, const uint8_t *payload, uint32_t len);
     /* Room for more: write blocks while lane_room() and something is there. */
@@ -67,8 +72,15 @@ void lane_close(struct lane *l);
  * frames into lane_stage() and commit their length. The stage is shared by all lanes of a thread. */
 uint32_t lane_room(const struct lane *l);
 uint8_t *lane_stage(struct lane *l);
-/* 0, or a negative error: the lane is down (event follows in a later turn). */
-int lane_commit(struct lane *l, uint32_t payload_bytes);
+/* level: 0 leaves the block raw, 1 to 19 compresses it if that is likely to save anything and the peer can
+ * decode it. Bytes of the block as it goes into TLS, or a negative error: the lane is down (event follows in
+ * a later turn). */
+int lane_commit(struct lane *l, uint32_t payload_bytes, int level);
+/* How many bytes of frames a byte of blocks carried lately, times LANE_GAIN_ONE; somewhat less than that when
+ * nothing can be saved. */
+uint32_t lane_gain(const struct lane *l);
+/* Asked now and then: a lane that compressed nothing for two seconds gives its zstd context back. */
+void lane_rest(struct lane *l, uint64_t now_us);
 /* Hand the out buffer to the kernel as far as it takes it. Returns bytes still waiting. */
 size_t lane_flush(struct lane *l);
 
@@ -81,8 +93,15 @@ const uint8_t *lane_pin(const struct lane *l);
 bool lane_is_trusting(const struct lane *l);
 int lane_fd(const struct lane *l);
 
+/* Of one direction. */
+struct lane_block_counters {
+    uint64_t blocks, raw_blocks;       /* raw: not worth compressing, or not wanted */
+    uint64_t frame_bytes, block_bytes; /* before compression, and after it with headers */
+};
+
 struct lane_counters {
-    uint64_t in_bytes, out_bytes;     /* of ciphertext, from and to the socket */
+    uint64_t in_bytes, out_bytes; /* of ciphertext, from and to the socket */
+    struct lane_block_counters in, out;
     uint64_t last_in_us, last_out_us; /* clock_now_us of the last byte from and to the socket */
 };
 const struct lane_counters *lane_counters(const struct lane *l);

@@ -52,6 +52,7 @@ struct session {
     uint8_t dscp;
     bool near, confirmed, credited;
     bool origin_connected; /* far: the destination has answered */
+    bool opaque;           /* encrypted by its ends: neither worth compressing nor worth a look */
     bool rst_heard;        /* the peer's RST is in */
     bool retired;          /* over for the tunnel; only the leg is waited for */
     bool finish_sent;      /* leg_finish was said */
@@ -198,7 +199,7 @@ void session_lane_lost(struct session *s, unsigned slot);
 const char *session_state_text(const struct session *s);
 
 /* transmit.c */
-void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out);
+int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out);
 /* The session's place among those with something to send, after anything about that changed. */
 void transmit_schedule(struct session *s);
 void transmit_forget(struct session *s);

@@ -45,6 +45,8 @@ struct tunnel_world {
                    const uint8_t instance[static GREETING_INSTANCE_BYTES]);
 };
 
+enum { TUNNEL_LEVEL_AUTO = -1 };
+
 struct tunnel_events {
     void (*up)(void *owner);   /* the first lane is up */
     void (*down)(void *owner); /* the last lane is gone */
@@ -54,8 +56,9 @@ struct tunnel_events {
     void (*peer_restarted)(void *owner);
     /* A session's frame. chunk holds the bytes of DATA. 0, or a negative error that closes the lane. */
     int (*frame)(void *owner, unsigned slot, const struct frame *f, struct chunk *chunk);
-    /* Write frames for a lane of that role into out; nothing when there is nothing to send. */
-    void (*fill)(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out);
+    /* Write frames for a lane of that role into out; nothing when there is nothing to send. How the block is
+     * to be compressed: 0 not at all, 1 to 19 at this level, TUNNEL_LEVEL_AUTO as the tunnel sees fit. */
+    int (*fill)(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out);
     /* Sessions live now (decides how soon a silent peer is found dead). */
     bool (*busy)(void *owner);
 };
@@ -95,11 +98,12 @@ struct tunnel_lane_report {
     struct endpoint remote;
     uint64_t rtt_us, cwnd_bytes, pacing_bytes_per_s, delivery_bytes_per_s, retransmits;
     uint64_t in_bytes, out_bytes;
+    struct lane_block_counters in, out;
 };
 bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lane_report *out);
 unsigned tunnel_lanes_up(const struct tunnel *t);
-/* Ciphertext bytes over all lanes so far. */
-void tunnel_wire_bytes(const struct tunnel *t, uint64_t *in, uint64_t *out);
+/* Bytes and blocks over all lanes so far. */
+void tunnel_count(const struct tunnel *t, struct lane_counters *sum);
 /* Why there is no lane, for people: "" while up. */
 const char *tunnel_reason(const struct tunnel *t);
 

@@ -300,13 +300,13 @@ int block_header_get(const uint8_t in[static BLOCK_HEADER_BYTES], enum block_kin
     struct cursor c = cursor_over(in, BLOCK_HEADER_BYTES);
     uint8_t kind_byte = cursor_u8(&c);
     uint32_t len = (uint32_t)cursor_be(&c, 3);
-    if (kind_byte != BLOCK_RAW)
+    if (kind_byte != BLOCK_RAW && kind_byte != BLOCK_ZSTD)
         return -ERR_WIRE_UNKNOWN;
     if (len > BLOCK_PAYLOAD_MAX)
         return -ERR_WIRE_LONG;
     if (len == 0)
         return -ERR_WIRE_VALUE;
-    *kind = BLOCK_RAW;
+    *kind = (enum block_kind)kind_byte;
     *payload_bytes = len;
     return 0;
 }

@@ -282,9 +282,10 @@ void session_reset(struct session *s, enum frame_rst_reason reason)
 void session_recognise(struct session *s, const uint8_t *bytes, size_t len)
 {
     struct mux *m = s->mux;
+    uint32_t proto = probe_protocol(bytes, len);
+    s->opaque = proto == PROBE_TLS || proto == PROBE_SSH;
     if (!m->looks_at_protocol)
         return;
-    uint32_t proto = probe_protocol(bytes, len);
     if (proto == 0)
         proto =
             CONFIG_PROTO_OTHER; /* too few bytes in the first segment: no protocol that we know begins so */

@@ -307,12 +307,33 @@ static bool put_twin(struct session *s, unsigned slot, struct cursor_out *out)
     return true;
 }
 
-static void fill_twins(struct mux *m, unsigned slot, struct cursor_out *out)
+/* ---- compressed or not ---- */
+
+enum { LEVEL_OPEN = TUNNEL_LEVEL_AUTO - 1 }; /* of a block that nothing decided yet */
+
+static int level_of(const struct session *s)
+{
+    if (s->opaque)
+        return 0;
+    return s->class_index >= 0 ? s->mux->config->classes[s->class_index].compress : TUNNEL_LEVEL_AUTO;
+}
+
+/* A block is compressed or it is not, and the first session in it decides: `compress = off` promises that
+ * nothing about a session's bytes shows in the length of others', so the two never share a block. */
+static bool may_join(int *level, const struct session *s)
+{
+    int own = level_of(s);
+    if (*level == LEVEL_OPEN)
+        *level = own;
+    return (*level == 0) == (own == 0);
+}
+
+static void fill_twins(struct mux *m, unsigned slot, int *level, struct cursor_out *out)
 {
     struct session *s = TAILQ_FIRST(&m->twins), *next;
     for (; s != NULL; s = next) {
         next = TAILQ_NEXT(s, twins);
-        if (s->twin_slot == (int)slot)
+        if (s->twin_slot == (int)slot || !may_join(level, s))
             continue;
         if (!put_twin(s, slot, out))
             return;
@@ -367,17 +388,18 @@ static void fill_owed(struct mux *m, unsigned slot, struct cursor_out *out)
     }
 }
 
-void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out)
+int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cursor_out *out)
 {
     struct mux *m = owner;
+    int level = LEVEL_OPEN;
     if (role != TUNNEL_ROLE_BULK)
         fill_owed(m, slot, out);
     out->err = 0;
     if (role != TUNNEL_ROLE_ANY)
-        fill_twins(m, slot, out);
+        fill_twins(m, slot, &level, out);
     out->err = 0;
     struct session *s;
-    while ((s = next_session(m, role)) != NULL) {
+    while ((s = next_session(m, role)) != NULL && may_join(&level, s)) {
         if (!put_data(s, slot, out))
             break;
         if (role != TUNNEL_ROLE_BULK && (s->wants & (WANT_FIN | WANT_RST)) != 0)
@@ -386,4 +408,5 @@ void transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct cur
             break;
     }
     out->err = 0;
+    return level == LEVEL_OPEN ? TUNNEL_LEVEL_AUTO : level;
 }

@@ -34,6 +34,34 @@ static double ms(uint64_t us)
 
 /* ---- on a peer's home ---- */
 
+static void add_blocks(json_t *to, const char *direction, const struct lane_block_counters *c)
+{
+    char name[32];
+    const struct {
+        const char *what;
+        uint64_t value;
+    } fields[] = {{"frame_bytes", c->frame_bytes},
+                  {"block_bytes", c->block_bytes},
+                  {"blocks", c->blocks},
+                  {"raw_blocks", c->raw_blocks}};
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+        snprintf(name, sizeof(name), "%s_%s", direction, fields[i].what);
+        json_object_set_new(to, name, json_integer((json_int_t)fields[i].value));
+    }
+}
+
+/* What compression did; less than nothing where blocks became longer than what was in them. */
+static void add_savings(json_t *to, const struct lane_block_counters *in,
+                        const struct lane_block_counters *out)
+{
+    double before = (double)(in->frame_bytes + out->frame_bytes);
+    double after = (double)(in->block_bytes + out->block_bytes);
+    add_blocks(to, "in", in);
+    add_blocks(to, "out", out);
+    json_object_set_new(to, "saved_percent",
+                        before > 0 ? json_real(100 - 100 * after / before) : json_null());
+}
+
 static json_t *lane_json(const struct tunnel_lane_report *r)
 {
     return json_pack("{s:i, s:s, s:s, s:o, s:f, s:I, s:f, s:f, s:I, s:I, s:I}", "id", (int)r->slot, "role",
@@ -52,6 +80,7 @@ static json_t *lanes_json(struct mux *m, bool with_peer)
         if (r.state == NULL)
             continue;
         json_t *lane = lane_json(&r);
+        add_savings(lane, &r.in, &r.out);
         if (with_peer)
             json_object_set_new(lane, "peer", json_string(mux_peer_name(m)));
         json_array_append_new(lanes, lane);
@@ -62,20 +91,23 @@ static json_t *lanes_json(struct mux *m, bool with_peer)
 static json_t *peer_json(struct mux *m)
 {
     struct mux_totals totals;
-    uint64_t wire_in, wire_out;
+    struct lane_counters wire;
     struct tunnel *t = mux_tunnel(m);
     mux_read_totals(m, &totals);
-    tunnel_wire_bytes(t, &wire_in, &wire_out);
+    tunnel_count(t, &wire);
     const struct linkrate *rate = tunnel_linkrate(t);
     uint64_t bits = rate->target != 0 ? rate->target : rate->best != 0 ? rate->best : rate->learned;
     bool up = mux_is_up(m);
     json_t *reason = up ? json_null() : json_string(tunnel_reason(t));
-    return json_pack("{s:s, s:s, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m),
-                     "state", up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms",
-                     ms(tunnel_rtt_us(t)), "sessions", (json_int_t)totals.sessions, "opened",
-                     (json_int_t)totals.opened, "in_bytes", (json_int_t)totals.in_bytes, "out_bytes",
-                     (json_int_t)totals.out_bytes, "wire_in_bytes", (json_int_t)wire_in, "wire_out_bytes",
-                     (json_int_t)wire_out, "rate_mbit", (double)bits / 1e6, "reason", reason);
+    json_t *peer =
+        json_pack("{s:s, s:s, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m),
+                  "state", up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms", ms(tunnel_rtt_us(t)),
+                  "sessions", (json_int_t)totals.sessions, "opened", (json_int_t)totals.opened, "in_bytes",
+                  (json_int_t)totals.in_bytes, "out_bytes", (json_int_t)totals.out_bytes, "wire_in_bytes",
+                  (json_int_t)wire.in_bytes, "wire_out_bytes", (json_int_t)wire.out_bytes, "rate_mbit",
+                  (double)bits / 1e6, "reason", reason);
+    add_savings(peer, &wire.in, &wire.out);
+    return peer;
 }
 
 struct session_visit {

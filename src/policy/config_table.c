@@ -371,7 +371,6 @@ const struct config_option config_options[] = {
      .min = 1,
      .max = 19,
      .fallback = "auto",
-     .unbuilt = "this version does not compress yet",
      .syntax = "auto | off | LEVEL",
      .help = "zstd: by what the link and the CPU have room for, not at all, or at this level."},
     {.section = CONFIG_SECTION_CLASS,

@@ -12,19 +12,23 @@
 #include "hawser/clock.h"
 #include "hawser/identity.h"
 #include "hawser/log.h"
+#include "lane_stream.h"
 
-/* The bytes' way out: frames are put into the thread's stage, lane_commit encrypts the stage as one record,
- * OpenSSL hands the record to out_bio_write, which appends it to the out buffer, and lane_flush writes that
- * to the socket. The way in: OpenSSL reads the socket through in_bio_read in large pieces (read-ahead),
- * SSL_read puts plaintext into the in chunk, and whole blocks are given up from there without a copy.
+/* The bytes' way out: frames are put into the thread's stage, lane_commit makes a block of them
+ * (lane_stream.c) and encrypts it, OpenSSL hands the records to out_bio_write, which appends them to the out
+ * buffer, and lane_flush writes that to the socket. The way in: OpenSSL reads the socket through in_bio_read
+ * in large pieces (read-ahead), SSL_read puts plaintext into the in chunk, and whole blocks are given up from
+ * there, raw ones without a copy.
  *
  * The socket is registered edge-triggered, once; `readable` and `writable` remember what the edges said. */
 
 enum {
-    LANE_READ_TURN_BYTES = 512 * 1024, /* plaintext taken in one turn before other sockets get theirs */
-    LANE_RECORD_MAX = 16384 + 256,
+    LANE_READ_TURN_BYTES = 512 * 1024, /* taken in one turn before other sockets get theirs */
+    LANE_RECORD_BYTES = 16384,
+    LANE_RECORD_MAX = LANE_RECORD_BYTES + 256,
     LANE_REKEY_RECORDS = 1 << 23,
-    LANE_OUT_ROOM_MARK = LANE_OUT_BYTES - LANE_RECORD_MAX,
+    LANE_OUT_EXTRA = 1024, /* of a large block: its records' headers, the end of a frame, a key update */
+    LANE_IDLE_US = 2 * 1000000,
 };
 
 struct lane {
@@ -48,12 +52,19 @@ struct lane {
     uint32_t in_start, in_fill; /* [start, fill) is not parsed yet */
 
     struct greeting theirs;
+    uint64_t features; /* of our greeting */
     bool greeting_sent;
     struct lane_counters counters;
-    uint64_t records; /* sent */
+    struct lane_stream stream;
+    uint64_t records;  /* sent with this key */
+    size_t turn_bytes; /* read, and decoded, in this turn */
 };
 
-static _Thread_local uint8_t stage[BLOCK_HEADER_BYTES + LANE_BLOCK_MAX];
+static_assert((int)LANE_BLOCK_LARGE <= (int)COMPRESS_INPUT_MAX, "what a block may hold can be compressed");
+static_assert((int)LANE_OUT_BYTES >= (int)BLOCK_PAYLOAD_MAX + (int)LANE_OUT_EXTRA,
+              "the largest block fits when nothing waits");
+
+static _Thread_local uint8_t stage[BLOCK_HEADER_BYTES + LANE_BLOCK_LARGE];
 
 const char *lane_state_text(enum lane_state s)
 {
@@ -155,6 +166,7 @@ static void release_buffers(struct lane *l)
     chunk_unref(l->in);
     l->in = NULL;
     l->in_start = l->in_fill = 0;
+    lane_stream_free(&l->stream);
 }
 
 static void shut(struct lane *l)
@@ -231,9 +243,18 @@ size_t lane_flush(struct lane *l)
 
 uint32_t lane_room(const struct lane *l)
 {
-    if (l->state != LANE_UP || l->failure != 0 || l->out_tail - l->out_head > LANE_OUT_ROOM_MARK)
+    size_t left = LANE_OUT_BYTES - (l->out_tail - l->out_head);
+    if (l->state != LANE_UP || l->failure != 0 || left < LANE_RECORD_MAX)
         return 0;
-    return LANE_BLOCK_MAX;
+    if (!l->stream.compresses || left < LANE_BLOCK_MAX + LANE_OUT_EXTRA)
+        return LANE_BLOCK_MAX;
+    left -= LANE_OUT_EXTRA;
+    return left < LANE_BLOCK_LARGE ? (uint32_t)left : LANE_BLOCK_LARGE;
+}
+
+uint32_t lane_gain(const struct lane *l)
+{
+    return l->stream.gain;
 }
 
 uint8_t *lane_stage(struct lane *l)
@@ -242,8 +263,13 @@ uint8_t *lane_stage(struct lane *l)
     return stage + BLOCK_HEADER_BYTES;
 }
 
-static int write_record(struct lane *l, const uint8_t *bytes, size_t len)
+static int write_records(struct lane *l, const uint8_t *bytes, size_t len)
 {
+    l->records += (len + LANE_RECORD_BYTES - 1) / LANE_RECORD_BYTES;
+    if (l->records >= LANE_REKEY_RECORDS) { /* RFC 8446, 5.5: a key's limit is 2^24.5 records */
+        SSL_key_update(l->ssl, SSL_KEY_UPDATE_NOT_REQUESTED);
+        l->records = 0;
+    }
     ERR_clear_error();
     int n = SSL_write(l->ssl, bytes, (int)len);
     if (n == (int)len)
@@ -251,14 +277,28 @@ static int write_record(struct lane *l, const uint8_t *bytes, size_t len)
     return fail_later(l, ssl_failure(l, SSL_get_error(l->ssl, n)));
 }
 
-int lane_commit(struct lane *l, uint32_t payload_bytes)
+int lane_commit(struct lane *l, uint32_t payload_bytes, int level)
 {
-    assert(payload_bytes <= LANE_BLOCK_MAX);
-    block_header_put(stage, BLOCK_RAW, payload_bytes);
-    if (++l->records % LANE_REKEY_RECORDS == 0)
-        SSL_key_update(l->ssl,
-                       SSL_KEY_UPDATE_NOT_REQUESTED); /* RFC 8446, 5.5: a key's limit is 2^24.5 records */
-    return write_record(l, stage, BLOCK_HEADER_BYTES + payload_bytes);
+    assert(payload_bytes <= LANE_BLOCK_LARGE);
+    const uint8_t *wire;
+    int len =
+        lane_stream_put(&l->stream, stage, payload_bytes, level, clock_now_us(), &l->counters.out, &wire);
+    if (len < 0)
+        return fail_later(l, len);
+    int err = write_records(l, wire, (size_t)len);
+    return err < 0 ? err : len;
+}
+
+void lane_rest(struct lane *l, uint64_t now_us)
+{
+    const uint8_t *wire;
+    if (lane_room(l) == 0)
+        return;
+    int len = lane_stream_end(&l->stream, now_us, LANE_IDLE_US, &wire);
+    if (len < 0)
+        fail_later(l, len);
+    else if (len > 0 && write_records(l, wire, (size_t)len) == 0)
+        lane_flush(l);
 }
 
 /* ---- in ---- */
@@ -289,6 +329,7 @@ static int send_greeting(struct lane *l)
     struct greeting ours;
     memset(&ours, 0, sizeof(ours));
     ours.version = PROTOCOL_VERSION;
+    ours.features = GREETING_FEATURES;
     int err = l->events->identify(l->owner, l, l->pin, &ours);
     if (err < 0)
         return err;
@@ -296,7 +337,8 @@ static int send_greeting(struct lane *l)
     if (bytes == NULL)
         return -ENOMEM;
     greeting_put(bytes, &ours);
-    err = write_record(l, bytes, GREETING_BYTES);
+    l->features = ours.features;
+    err = write_records(l, bytes, GREETING_BYTES);
     free(bytes);
     l->greeting_sent = err == 0;
     lane_flush(l);
@@ -334,15 +376,27 @@ static int take_greeting(struct lane *l)
     if (err < 0)
         return err;
     l->in_start += GREETING_BYTES;
+    l->stream.compresses = (l->features & l->theirs.features & GREETING_FEATURE_ZSTD) != 0;
     l->state = LANE_UP;
     event_del(&l->timeout);
     l->events->up(l->owner, l);
     return 0;
 }
 
+static int take_block(struct lane *l, enum block_kind kind, const uint8_t *payload, uint32_t len)
+{
+    struct chunk *chunk = l->in;
+    int frames_len = lane_stream_get(&l->stream, kind, &payload, len, &chunk, &l->counters.in);
+    if (frames_len <= 0)
+        return frames_len; /* 0: the end of a zstd frame */
+    if (kind != BLOCK_RAW)
+        l->turn_bytes += (size_t)frames_len;
+    return l->events->block(l->owner, l, chunk, payload, (uint32_t)frames_len);
+}
+
 static int take_blocks(struct lane *l)
 {
-    while (l->state == LANE_UP && l->attached) {
+    while (l->state == LANE_UP && l->attached && l->turn_bytes < LANE_READ_TURN_BYTES) {
         uint32_t have = l->in_fill - l->in_start;
         if (have < BLOCK_HEADER_BYTES)
             return 0;
@@ -355,7 +409,7 @@ static int take_blocks(struct lane *l)
             return make_in_room(l, BLOCK_HEADER_BYTES + len - have);
         const uint8_t *payload = l->in->bytes + l->in_start + BLOCK_HEADER_BYTES;
         l->in_start += BLOCK_HEADER_BYTES + len;
-        err = l->events->block(l->owner, l, l->in, payload, len);
+        err = take_block(l, kind, payload, len);
         if (err < 0)
             return err;
     }
@@ -374,6 +428,8 @@ static int take_plaintext(struct lane *l)
         chunk_unref(l->in);
         l->in = NULL;
         l->in_start = l->in_fill = 0;
+        if (!l->readable)
+            lane_stream_rest(&l->stream);
     }
     return err;
 }
@@ -381,14 +437,17 @@ static int take_plaintext(struct lane *l)
 /* Read until the socket is empty or the turn's share is used. */
 static int read_turn(struct lane *l)
 {
-    size_t taken = 0;
-    while (l->attached && l->state != LANE_CLOSED && taken < LANE_READ_TURN_BYTES) {
+    l->turn_bytes = 0;
+    int err = take_blocks(l); /* what the last turn had no time for */
+    if (err < 0)
+        return err;
+    while (l->attached && l->state != LANE_CLOSED && l->turn_bytes < LANE_READ_TURN_BYTES) {
         if (l->state == LANE_HANDSHAKE) {
-            int err = do_handshake(l);
+            err = do_handshake(l);
             if (err < 0 || l->state == LANE_HANDSHAKE)
                 return err;
         }
-        int err = make_in_room(l, LANE_RECORD_MAX);
+        err = make_in_room(l, LANE_RECORD_MAX);
         if (err < 0)
             return err;
         ERR_clear_error();
@@ -398,17 +457,19 @@ static int read_turn(struct lane *l)
             if (e != SSL_ERROR_WANT_READ)
                 return ssl_failure(l, e);
             err = take_plaintext(l);
-            if (err < 0 || !l->readable)
+            if (err < 0)
                 return err;
+            if (!l->readable)
+                break;
             continue;
         }
         l->in_fill += (uint32_t)n;
-        taken += (size_t)n;
+        l->turn_bytes += (size_t)n;
         err = take_plaintext(l);
         if (err < 0)
             return err;
     }
-    if (l->attached && l->state != LANE_CLOSED && taken >= LANE_READ_TURN_BYTES)
+    if (l->attached && l->state != LANE_CLOSED && l->turn_bytes >= LANE_READ_TURN_BYTES)
         loop_defer(l->loop, &l->again);
     return 0;
 }
@@ -527,6 +588,7 @@ int lane_new(struct lane **out, struct loop *loop, SSL_CTX *tls, bool server, bo
     l->state = connecting ? LANE_CONNECTING : LANE_HANDSHAKE;
     l->again = (struct task){.run = run_again, .owner = l};
     l->counters.last_in_us = l->counters.last_out_us = clock_now_us();
+    lane_stream_init(&l->stream);
     int err = make_ssl(l, tls);
     if (err < 0) {
         lane_free(l);

@@ -84,27 +84,37 @@ static void put_ping(struct slot *s, struct cursor_out *out)
     }
 }
 
-/* One block from what is waiting, into a lane with room; its payload's length, 0 when nothing is, or a
- * negative error. */
-static int send_block(struct slot *s, enum tunnel_role role)
+/* What a block may hold, so that as much of it as is wanted goes over the wire, if it can be compressed as
+ * well as those before it. */
+static uint32_t block_room(const struct slot *s, size_t batch)
+{
+    uint64_t wanted = s->burst_bytes < BURST_SMALL_BYTES ? BURST_RECORD_BYTES : batch;
+    uint32_t room = lane_room(s->lane);
+    wanted = wanted * lane_gain(s->lane) / LANE_GAIN_ONE;
+    return wanted < room ? (uint32_t)wanted : room;
+}
+
+/* One block from what is waiting, into a lane with room; its payload's length and its bytes on the wire, 0
+ * when nothing is, or a negative error. */
+static int send_block(struct slot *s, enum tunnel_role role, size_t batch, size_t *wire)
 {
     struct tunnel *t = s->tunnel;
     uint8_t *stage = lane_stage(s->lane);
-    uint32_t room = lane_room(s->lane);
-    if (s->burst_bytes < BURST_SMALL_BYTES)
-        room = BURST_RECORD_BYTES;
-    struct cursor_out out = cursor_out_over(stage, room);
+    struct cursor_out out = cursor_out_over(stage, block_room(s, batch));
     put_ping(s, &out);
-    t->events->fill(t->owner, s->number, role, &out);
+    int level = t->events->fill(t->owner, s->number, role, &out);
     uint32_t len = (uint32_t)(out.at - stage);
     if (len == 0) {
         if (role != TUNNEL_ROLE_EXPRESS) /* bulk lanes are what measures the link */
             t->starved = true;
         return 0;
     }
-    s->burst_bytes += len;
-    int err = lane_commit(s->lane, len);
-    return err < 0 ? err : (int)len;
+    int n = lane_commit(s->lane, len, level == TUNNEL_LEVEL_AUTO ? 1 : level);
+    if (n < 0)
+        return n;
+    s->burst_bytes += (size_t)n;
+    *wire = (size_t)n;
+    return (int)len;
 }
 
 static void feed(struct slot *s)
@@ -124,7 +134,8 @@ static void feed(struct slot *s)
                 t->starved = false;
             break; /* the socket is full: it tells when it is not */
         }
-        int n = send_block(s, role);
+        size_t wire;
+        int n = send_block(s, role, batch, &wire);
         if (n <= 0) {
             lane_flush(s->lane);
             break;
@@ -132,7 +143,7 @@ static void feed(struct slot *s)
         if (turn == 0 && role != TUNNEL_ROLE_EXPRESS && n >= BURST_RECORD_BYTES / 2)
             tunnel_refresh_congestion(s);
         turn += (size_t)n;
-        unflushed += (size_t)n;
+        unflushed += wire;
         if (unflushed >= batch) {
             unflushed = 0;
             if (lane_flush(s->lane) > 0) {
@@ -176,8 +187,7 @@ static void run_reap(void *arg)
 
 void tunnel_bury(struct tunnel *t, struct lane *l)
 {
-    t->retired_in_bytes += lane_counters(l)->in_bytes;
-    t->retired_out_bytes += lane_counters(l)->out_bytes;
+    tunnel_count_lane(&t->retired, l);
     assert(t->dead_count < sizeof(t->dead) / sizeof(t->dead[0]));
     t->dead[t->dead_count++] = l;
     loop_defer(t->loop, &t->reap);
@@ -241,8 +251,7 @@ static void discard(struct slot *s)
     s->lane = NULL;
     s->stalled = false;
     t->up_count--;
-    t->retired_in_bytes += lane_counters(old)->in_bytes;
-    t->retired_out_bytes += lane_counters(old)->out_bytes;
+    tunnel_count_lane(&t->retired, old);
     lane_close(old);
     lane_free(old);
 }

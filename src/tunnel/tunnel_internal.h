@@ -26,7 +26,7 @@ struct slot {
     uint64_t pong_token, ping_sent_us;
     /* the last tick's reading */
     uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
-    uint64_t pacing; /* what the socket has */
+    uint64_t pacing;    /* what the socket has */
     uint64_t chosen_us; /* when its congestion control began */
     bool congestion_settled, short_path;
     uint64_t notsent;
@@ -48,9 +48,9 @@ struct tunnel {
     unsigned dead_count, up_count;
     struct linkrate rate;
     uint64_t learned_told;
-    bool starved;       /* a bulk lane had room and nothing to send when it was last fed */
-    bool leader_is_old; /* slot 0's lane came first, without the route of those after it */
-    uint64_t retired_in_bytes, retired_out_bytes;
+    bool starved;                 /* a bulk lane had room and nothing to send when it was last fed */
+    bool leader_is_old;           /* slot 0's lane came first, without the route of those after it */
+    struct lane_counters retired; /* of lanes that are gone */
     uint8_t peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;
     bool heard; /* a session's frame came from the peer: it may hold sessions of ours */
@@ -90,6 +90,7 @@ void tunnel_settle_congestion(struct slot *s, uint64_t rtt_us);
 void tunnel_refresh_congestion(struct slot *s);
 
 /* tunnel_watch.c */
+void tunnel_count_lane(struct lane_counters *sum, const struct lane *l);
 void tunnel_want_tick(struct tunnel *t, uint64_t us);
 void tunnel_on_tick(evutil_socket_t fd, short what, void *arg);
 void tunnel_set_notsent(struct tunnel *t, struct slot *s);

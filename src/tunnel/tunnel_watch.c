@@ -180,6 +180,7 @@ void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
         outstanding = look(s, &sample) || outstanding;
         if (check_silence(s, sample.now_us, busy))
             continue;
+        lane_rest(s->lane, sample.now_us);
         uint64_t out = lane_counters(s->lane)->out_bytes;
         out_delta[i] = out - s->out_bytes;
         s->out_bytes = out;
@@ -214,6 +215,8 @@ bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lan
     out->remote = *lane_remote(l);
     out->in_bytes = lane_counters(l)->in_bytes;
     out->out_bytes = lane_counters(l)->out_bytes;
+    out->in = lane_counters(l)->in;
+    out->out = lane_counters(l)->out;
     struct tcp_info info;
     socklen_t len = sizeof(info);
     memset(&info, 0, sizeof(info));
@@ -227,16 +230,29 @@ bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lan
     return true;
 }
 
-void tunnel_wire_bytes(const struct tunnel *t, uint64_t *in, uint64_t *out)
+static void add_blocks(struct lane_block_counters *sum, const struct lane_block_counters *c)
 {
-    *in = t->retired_in_bytes;
-    *out = t->retired_out_bytes;
+    sum->blocks += c->blocks;
+    sum->raw_blocks += c->raw_blocks;
+    sum->frame_bytes += c->frame_bytes;
+    sum->block_bytes += c->block_bytes;
+}
+
+void tunnel_count_lane(struct lane_counters *sum, const struct lane *l)
+{
+    const struct lane_counters *c = lane_counters(l);
+    sum->in_bytes += c->in_bytes;
+    sum->out_bytes += c->out_bytes;
+    add_blocks(&sum->in, &c->in);
+    add_blocks(&sum->out, &c->out);
+}
+
+void tunnel_count(const struct tunnel *t, struct lane_counters *sum)
+{
+    *sum = t->retired;
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
-        const struct lane *l = t->slots[i].lane;
-        if (l == NULL)
-            continue;
-        *in += lane_counters(l)->in_bytes;
-        *out += lane_counters(l)->out_bytes;
+        if (t->slots[i].lane != NULL)
+            tunnel_count_lane(sum, t->slots[i].lane);
     }
 }
 

@@ -26,6 +26,7 @@ static const struct column peer_columns[] = {
     {"TO_LAN", "out_bytes", COLUMN_BYTES},
     {"FROM_WAN", "wire_in_bytes", COLUMN_BYTES},
     {"TO_WAN", "wire_out_bytes", COLUMN_BYTES},
+    {"SAVED%", "saved_percent", COLUMN_DECIMAL},
     {"REASON", "reason", COLUMN_TEXT},
 };
 
@@ -42,6 +43,7 @@ static const struct column lane_columns[] = {
     {"RETRANS", "retransmits", COLUMN_COUNT},
     {"IN", "in_bytes", COLUMN_BYTES},
     {"OUT", "out_bytes", COLUMN_BYTES},
+    {"SAVED%", "saved_percent", COLUMN_DECIMAL},
 };
 
 static const struct column session_columns[] = {

@@ -69,10 +69,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
             return 0;
         input += BLOCK_HEADER_BYTES;
         len -= BLOCK_HEADER_BYTES;
-        CHECK(kind == BLOCK_RAW && payload_bytes >= 1 && payload_bytes <= BLOCK_PAYLOAD_MAX);
+        CHECK((kind == BLOCK_RAW || kind == BLOCK_ZSTD) && payload_bytes >= 1 &&
+              payload_bytes <= BLOCK_PAYLOAD_MAX);
         if (len < payload_bytes)
             return 0; /* the lane would wait for more */
-        read_payload(input, payload_bytes);
+        if (kind == BLOCK_RAW)
+            read_payload(input, payload_bytes);
         input += payload_bytes;
         len -= payload_bytes;
     }

@@ -214,7 +214,7 @@ static void lane_send_waiting(struct member_lane *m)
     if (lane_room(m->lane) < m->frames_bytes)
         return; /* `writable` comes */
     memcpy(lane_stage(m->lane), m->frames, m->frames_bytes);
-    int err = lane_commit(m->lane, (uint32_t)m->frames_bytes);
+    int err = lane_commit(m->lane, (uint32_t)m->frames_bytes, 0);
     if (err < 0)
         die("cannot send", err);
     m->frames_bytes = 0;

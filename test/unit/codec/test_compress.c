@@ -4,6 +4,7 @@
 #include <string.h>
 #include <zstd.h>
 
+#include "codec/document.h"
 #include "hawser/compress.h"
 
 static uint64_t state;
@@ -215,6 +216,43 @@ START_TEST(test_the_pool_is_bounded)
 }
 END_TEST
 
+/* What an encoder makes of bytes differs from one version of the library to the next; what it means does not.
+ */
+START_TEST(test_document_s_example)
+{
+    uint8_t wire[256], *frames;
+    uint32_t len, payload_len;
+    enum block_kind kind;
+    size_t wire_len = document_hex("zstd", wire, sizeof(wire)), at = 0;
+    struct decompressor *d = decompressor_take();
+    for (unsigned i = 0; i < 3; i++) {
+        ck_assert_uint_le(at + BLOCK_HEADER_BYTES, wire_len);
+        ck_assert_int_eq(block_header_get(wire + at, &kind, &payload_len), 0);
+        ck_assert_int_eq((int)kind, (int)BLOCK_ZSTD);
+        at += BLOCK_HEADER_BYTES;
+        ck_assert_uint_le(at + payload_len, wire_len);
+        ck_assert_int_eq(decode(d, wire + at, payload_len, &frames, &len), i == 2);
+        at += payload_len;
+        struct cursor c = cursor_over(frames, len);
+        struct frame f;
+        ck_assert_int_eq(frame_next(&c, &f), i < 2);
+        for (size_t j = 0; i < 2 && j < f.data.len; j++)
+            ck_assert_int_eq(f.data.bytes[j], "hawser "[j % 7]);
+        if (i < 2) {
+            ck_assert_int_eq((int)f.type, (int)FRAME_DATA);
+            ck_assert_uint_eq(f.session, 3);
+            ck_assert_uint_eq(f.data.offset, i * 140);
+            ck_assert_uint_eq(f.data.len, 140);
+            ck_assert_int_eq(frame_next(&c, &f), 0);
+        }
+        free(frames);
+    }
+    ck_assert_uint_eq(at, wire_len);
+    decompressor_give(d);
+    compress_thread_end();
+}
+END_TEST
+
 /* ---- what is refused ---- */
 
 START_TEST(test_each_prefix_is_refused)
@@ -418,6 +456,7 @@ int main(void)
     tcase_add_test(stream, test_a_level_changes_between_frames);
     tcase_add_test(stream, test_contexts_go_back_to_the_pool);
     tcase_add_test(stream, test_the_pool_is_bounded);
+    tcase_add_test(stream, test_document_s_example);
     suite_add_tcase(suite, stream);
     TCase *refused = tcase_create("refused");
     tcase_add_loop_test(refused, test_each_prefix_is_refused, 0, 2);

@@ -332,7 +332,11 @@ static const struct {
     {-ERR_WIRE_VALUE, 0, {0, 0, 0, 0}},
     {-ERR_WIRE_LONG, 0, {0, 1, 0, 1}},
     {-ERR_WIRE_LONG, 0, {0, 0xff, 0xff, 0xff}},
-    {-ERR_WIRE_UNKNOWN, 0, {1, 0, 0, 1}},
+    {0, 1, {1, 0, 0, 1}},
+    {0, BLOCK_PAYLOAD_MAX, {1, 1, 0, 0}},
+    {-ERR_WIRE_LONG, 0, {1, 1, 0, 1}},
+    {-ERR_WIRE_VALUE, 0, {1, 0, 0, 0}},
+    {-ERR_WIRE_UNKNOWN, 0, {2, 0, 0, 1}},
     {-ERR_WIRE_UNKNOWN, 0, {0xff, 0xff, 0xff, 0xff}},
 };
 
@@ -345,7 +349,7 @@ START_TEST(test_block_header)
     memcpy(exact, headers[_i].wire, BLOCK_HEADER_BYTES);
     ck_assert_int_eq(block_header_get(exact, &kind, &payload_bytes), headers[_i].err);
     if (headers[_i].err == 0) {
-        ck_assert_int_eq((int)kind, (int)BLOCK_RAW);
+        ck_assert_int_eq((int)kind, headers[_i].wire[0]);
         ck_assert_uint_eq(payload_bytes, headers[_i].payload_bytes);
         block_header_put(again, kind, payload_bytes);
         ck_assert_mem_eq(again, exact, BLOCK_HEADER_BYTES);

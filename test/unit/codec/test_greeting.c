@@ -77,6 +77,7 @@ START_TEST(test_document_s_example)
 {
     static uint8_t expected[GREETING_BYTES];
     struct greeting g = {.version = PROTOCOL_VERSION,
+                         .features = GREETING_FEATURE_ZSTD,
                          .opening_credit_bytes = 4194304,
                          .slot = 0,
                          .name = "branch",

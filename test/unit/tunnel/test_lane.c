@@ -16,19 +16,26 @@ struct end {
     struct lane *lane;
     int ups, downs, err;
     int refuse, block_err;
-    bool close_in_up, close_in_block;
+    bool close_in_up, close_in_block, random;
     uint16_t version;
+    bool cannot_decode;
     uint8_t slot;
     const char *name;
     uint64_t got, put, want; /* bytes of blocks */
+    int level;
     _Atomic uint64_t blocks;
 };
 
 static struct end ends[2]; /* [0] dials, [1] accepts */
 
-static uint8_t pattern(uint64_t at)
+static uint8_t pattern(bool random, uint64_t at)
 {
-    return (uint8_t)((at * 0x9e3779b97f4a7c15ull) >> 56);
+    uint64_t x = at * 0x9e3779b97f4a7c15ull;
+    if (!random)
+        return (uint8_t)(x >> 58); /* of 8 bits at most 6 say something */
+    x ^= x >> 32;
+    x *= 0xbf58476d1ce4e5b9ull;
+    return (uint8_t)(x >> 56);
 }
 
 static int on_identify(void *owner, struct lane *l, const uint8_t pin[static CONFIG_PIN_BYTES],
@@ -45,6 +52,8 @@ static int on_identify(void *owner, struct lane *l, const uint8_t pin[static CON
     ours->slot = e->slot;
     ours->opening_credit_bytes = 12345;
     ours->version = e->version;
+    if (e->cannot_decode)
+        ours->features = 0;
     return 0;
 }
 
@@ -62,7 +71,7 @@ static int on_block(void *owner, struct lane *l, struct chunk *chunk, const uint
     if (payload < chunk->bytes || payload + len > chunk->bytes + chunk->cap)
         ck_abort_msg("the payload is not in its chunk");
     for (uint32_t i = 0; i < len; i++) {
-        if (payload[i] != pattern(e->got + i))
+        if (payload[i] != pattern(e->random, e->got + i))
             ck_abort_msg("byte %llu is wrong", (unsigned long long)(e->got + i));
     }
     e->got += len;
@@ -81,8 +90,8 @@ static void put_blocks(struct end *e, struct lane *l, uint32_t most)
             len = (uint32_t)(e->want - e->put);
         uint8_t *to = lane_stage(l);
         for (uint32_t i = 0; i < len; i++)
-            to[i] = pattern(e->put + i);
-        ck_assert_int_eq(lane_commit(l, len), 0);
+            to[i] = pattern(e->random, e->put + i);
+        ck_assert_int_gt(lane_commit(l, len, e->level), 0);
         e->put += len;
         if (lane_room(l) == 0)
             lane_flush(l);
@@ -188,6 +197,118 @@ START_TEST(blocks_of_a_size_go_both_ways)
             put_blocks(&ends[i], ends[i].lane, block_sizes[_i]);
         turn(true, true);
         ck_assert_msg(clock_now_us() - began < HANG_US, "hangs at %llu", (unsigned long long)ends[0].got);
+    }
+    ck_assert_int_eq(ends[0].downs + ends[1].downs, 0);
+    finish();
+}
+END_TEST
+
+/* ---- compression ---- */
+
+static void move_both_ways(uint64_t bytes, uint32_t most)
+{
+    uint64_t began = clock_now_us();
+    for (int i = 0; i < 2; i++)
+        ends[i].want = bytes;
+    while (ends[0].got < ends[1].want || ends[1].got < ends[0].want) {
+        for (int i = 0; i < 2; i++)
+            put_blocks(&ends[i], ends[i].lane, most);
+        turn(true, true);
+        ck_assert_msg(clock_now_us() - began < HANG_US, "hangs at %llu", (unsigned long long)ends[0].got);
+    }
+    ck_assert_int_eq(ends[0].downs + ends[1].downs, 0);
+}
+
+/* The other end counts what this one does. */
+START_TEST(blocks_are_compressed)
+{
+    begin();
+    ends[0].level = ends[1].level = _i;
+    make_up();
+    ck_assert_uint_eq(lane_room(ends[0].lane), LANE_BLOCK_LARGE);
+    move_both_ways(3000000, UINT32_MAX);
+    const struct lane_counters *c = lane_counters(ends[0].lane), *d = lane_counters(ends[1].lane);
+    ck_assert_uint_eq(c->out.frame_bytes, 3000000);
+    ck_assert_uint_eq(c->in.frame_bytes, 3000000);
+    ck_assert_uint_eq(c->out.block_bytes, d->in.block_bytes);
+    ck_assert_uint_eq(c->out.blocks, d->in.blocks);
+    ck_assert_uint_eq(c->out.raw_blocks, d->in.raw_blocks);
+    ck_assert_uint_lt(c->out.raw_blocks, 2); /* the last one may be too small */
+    ck_assert_uint_lt(c->out.block_bytes, 2300000);
+    ck_assert_uint_lt(c->out_bytes, 2400000);
+    ck_assert_uint_gt(lane_gain(ends[0].lane), LANE_GAIN_ONE + LANE_GAIN_ONE / 4);
+    finish();
+}
+END_TEST
+
+START_TEST(random_blocks_go_raw)
+{
+    begin();
+    ends[0].random = ends[1].random = true;
+    ends[0].level = ends[1].level = 1;
+    make_up();
+    move_both_ways(3000000, UINT32_MAX);
+    const struct lane_counters *c = lane_counters(ends[0].lane);
+    ck_assert_uint_eq(c->out.raw_blocks, c->out.blocks);
+    ck_assert_uint_eq(c->out.block_bytes, 3000000 + c->out.blocks * BLOCK_HEADER_BYTES);
+    ck_assert_uint_lt(c->out_bytes, 3000000 + 3000000 / 200 + GREETING_BYTES + 4000);
+    ck_assert_uint_le(lane_gain(ends[0].lane), LANE_GAIN_ONE);
+    finish();
+}
+END_TEST
+
+START_TEST(what_is_not_wanted_goes_raw)
+{
+    begin(); /* level 0 */
+    make_up();
+    move_both_ways(300000, UINT32_MAX);
+    ck_assert_uint_eq(lane_counters(ends[0].lane)->in.raw_blocks, lane_counters(ends[0].lane)->in.blocks);
+    finish();
+}
+END_TEST
+
+/* One of the two greets without the bit. */
+START_TEST(a_peer_that_cannot_decode_gets_raw_blocks)
+{
+    begin();
+    ends[_i].cannot_decode = true;
+    ends[0].level = ends[1].level = 1;
+    make_up();
+    ck_assert_uint_eq(lane_room(ends[0].lane), LANE_BLOCK_MAX);
+    move_both_ways(300000, UINT32_MAX);
+    for (int i = 0; i < 2; i++)
+        ck_assert_uint_eq(lane_counters(ends[i].lane)->in.raw_blocks, lane_counters(ends[i].lane)->in.blocks);
+    finish();
+}
+END_TEST
+
+static const struct {
+    int level[3];
+} level_changes[] = {{{1, 6, 1}}, {{3, 0, 3}}, {{19, 1, 5}}};
+
+/* The level changes while blocks flow, and an idle lane ends its frame; nothing is lost, and the far context
+ * goes back with ours. */
+START_TEST(levels_change_and_a_lane_rests)
+{
+    begin();
+    make_up();
+    for (int i = 0; i < 3; i++) {
+        ends[0].level = level_changes[_i].level[i];
+        ends[0].want += 400000;
+        uint64_t now = clock_now_us();
+        put_blocks(&ends[0], ends[0].lane, 30000);
+        turn_until(ends[1].got == ends[0].want);
+        uint64_t blocks = lane_counters(ends[1].lane)->in.blocks,
+                 frames = lane_counters(ends[1].lane)->in.frame_bytes;
+        lane_rest(ends[0].lane, now); /* too early */
+        ck_assert_uint_eq(lane_counters(ends[1].lane)->in.blocks, blocks);
+        lane_rest(ends[0].lane, clock_now_us() + 60 * 1000000);
+        if (ends[0].level > 0)
+            turn_until(lane_counters(ends[1].lane)->in.blocks == blocks + 1);
+        lane_rest(ends[0].lane, clock_now_us() + 120 * 1000000); /* nothing more to end */
+        turn(true, true);
+        ck_assert_uint_eq(lane_counters(ends[1].lane)->in.blocks, blocks + (ends[0].level > 0));
+        ck_assert_uint_eq(lane_counters(ends[1].lane)->in.frame_bytes, frames);
     }
     ck_assert_int_eq(ends[0].downs + ends[1].downs, 0);
     finish();
@@ -499,6 +620,12 @@ static void add(TCase *t)
     tcase_add_test(t, both_ends_are_greeted);
     tcase_add_loop_test(t, blocks_of_a_size_go_both_ways, 0,
                         (int)(sizeof(block_sizes) / sizeof(block_sizes[0])));
+    tcase_add_loop_test(t, blocks_are_compressed, 1, 7);
+    tcase_add_test(t, random_blocks_go_raw);
+    tcase_add_test(t, what_is_not_wanted_goes_raw);
+    tcase_add_loop_test(t, a_peer_that_cannot_decode_gets_raw_blocks, 0, 2);
+    tcase_add_loop_test(t, levels_change_and_a_lane_rests, 0,
+                        (int)(sizeof(level_changes) / sizeof(level_changes[0])));
     tcase_add_loop_test(t, a_key_that_is_not_welcome_ends_it, 0, 2);
     tcase_add_loop_test(t, another_version_ends_it, 0, 2);
     tcase_add_loop_test(t, the_connection_dies_after_each_stretch_of_bytes, 0, 2);
