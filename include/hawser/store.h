@@ -80,12 +80,11 @@ struct store_stream {
 typedef int store_emit(void *arg, struct slice piece, const struct store_address *copy);
 
 /* Take len bytes (1 to STORE_TAKE_MOST_BYTES) of the stream, in order. They come out as slices into segments,
- * in order, together exactly the bytes given. incompressible: what the caller knows of these bytes. An error
- * of emit ends the call with it (what was emitted stays emitted); emit must not call the store. 0; -ENOBUFS
- * when no memory could be had, or -EINVAL for a len out of bounds (nothing was emitted: use the bytes as they
- * are); or emit's. */
+ * in order, together exactly the bytes given. emit must not call the store; an error of it ends the call with
+ * it (what was emitted stays emitted). 0; -ENOBUFS when no memory could be had, or -EINVAL for a len out of
+ * bounds (nothing was emitted: use the bytes as they are); or emit's. */
 int store_take(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
-               bool incompressible, store_emit *emit, void *arg);
+               store_emit *emit, void *arg);
 void store_stream_end(struct store *s, struct store_stream *stream);
 
 /* ---- bytes and references from a peer ---- */

@@ -19,6 +19,7 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "hawser/compress.h"
 #include "store_internal.h"
 
 enum {
@@ -134,7 +135,7 @@ static bool look_at(const struct store *s, uint64_t position, struct place *p)
 /* ---- what was found ---- */
 
 /* Bytes [from, from + len) of the span are those at the position; nothing at or after `from` is decided. */
-static void accept(struct search *f, uint32_t from, uint32_t len, uint64_t position)
+static void note_match(struct search *f, uint32_t from, uint32_t len, uint64_t position)
 {
     struct store *s = f->store;
     struct store_stream *stream = f->stream;
@@ -172,7 +173,7 @@ static bool try_continuation(struct search *f)
     uint32_t most = p.after < f->len ? p.after : f->len, equal = search_equal(f->bytes, p.bytes, most);
     if (equal < STORE_MATCH_MIN && (equal < f->len || f->stream->since_bytes > 0))
         return false;
-    accept(f, 0, equal, f->stream->expect);
+    note_match(f, 0, equal, f->stream->expect);
     return true;
 }
 
@@ -193,7 +194,7 @@ static bool try_ends(struct search *f)
     }
     if (best_position == 0)
         return false;
-    accept(f, f->at, best, best_position);
+    note_match(f, f->at, best, best_position);
     return true;
 }
 
@@ -220,7 +221,7 @@ static bool try_same_alignment(struct search *f, uint64_t position, const struct
         struct place there = {.bytes = p->bytes + i, .before = p->before + i, .after = p->after - i};
         uint32_t back, equal = extend(f, f->at + i, &there, &back);
         if (equal >= STORE_MATCH_MIN) {
-            accept(f, f->at + i - back, equal, position + i - back);
+            note_match(f, f->at + i - back, equal, position + i - back);
             return true;
         }
     }
@@ -241,7 +242,7 @@ static bool try_other_alignment(struct search *f, uint64_t position, const struc
             struct place there = {.bytes = old, .before = p->before + moved, .after = p->after - moved};
             uint32_t equal = extend(f, f->at + probes[i], &there, &back);
             if (equal >= STORE_KEY_BYTES) {
-                accept(f, f->at + probes[i] - back, equal, position + moved - back);
+                note_match(f, f->at + probes[i] - back, equal, position + moved - back);
                 return true;
             }
             old++;
@@ -293,7 +294,7 @@ static bool try_first(struct search *f)
     uint64_t key = store_key(f->store, f->bytes + f->at), position;
     uint32_t back, equal = best_candidate(f, f->at, key, &position, &back);
     if (equal >= STORE_KEY_BYTES) {
-        accept(f, f->at - back, equal, position);
+        note_match(f, f->at - back, equal, position);
         return true;
     }
     if (f->stream->since_bytes == 0)
@@ -335,7 +336,7 @@ static bool try_anchors(struct search *f)
                 continue;
             uint32_t equal = best_candidate(f, from, key, &position, &back);
             if (equal >= ANCHOR_MATCH_LEAST) {
-                accept(f, from - back, equal, position);
+                note_match(f, from - back, equal, position);
                 return true;
             }
             remember(f, from, key);
@@ -355,8 +356,21 @@ static uint32_t density(const struct store_stream *stream)
     return NORMAL_ONE_IN;
 }
 
-void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
-                 bool incompressible)
+/* What is compressed or encrypted already and new goes on being so, and zstd leaves nothing for anchors to
+ * compete with: long matches are all there is to find. */
+static void note_compressibility(const struct store *s, struct store_stream *stream, const uint8_t *bytes,
+                                 uint32_t len)
+{
+    uint32_t new_bytes = len;
+    for (uint32_t i = 0; i < s->match_count; i++)
+        new_bytes -= s->matches[i].len;
+    if (new_bytes < len / 2 || compress_is_worth(bytes, len))
+        stream->incompressible_bytes = 0;
+    else
+        stream->incompressible_bytes += new_bytes;
+}
+
+void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len)
 {
     struct search f = {.store = s,
                        .stream = stream,
@@ -372,10 +386,6 @@ void search_span(struct store *s, struct store_stream *stream, const uint8_t *by
         if (!try_anchors(&f))
             break;
     }
-    uint32_t new_bytes = len - f.at;
-    stream->since_bytes += new_bytes;
-    if (!incompressible || new_bytes < len / 2)
-        stream->incompressible_bytes = 0;
-    else
-        stream->incompressible_bytes += new_bytes;
+    stream->since_bytes += len - f.at;
+    note_compressibility(s, stream, bytes, len);
 }

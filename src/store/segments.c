@@ -60,20 +60,32 @@ static bool evictable(const struct store *s, const struct segment *g)
            atomic_load_explicit(&g->chunk->refs, memory_order_acquire) == 1;
 }
 
-static bool evict_oldest(struct store *s)
+static struct segment *oldest_evictable(const struct store *s)
 {
     struct segment *g;
     TAILQ_FOREACH (g, &s->by_age, by_age) {
-        if (evictable(s, g)) {
-            struct segment_id id = g->chunk->segment;
-            segment_free(s, g);
-            s->counters.evicted_segments++;
-            if (s->events != NULL && s->events->evicted != NULL)
-                s->events->evicted(s->owner, &id);
-            return true;
-        }
+        if (evictable(s, g))
+            return g;
     }
-    return false;
+    return NULL;
+}
+
+static void say_evicted(struct store *s, const struct segment_id *id)
+{
+    s->counters.evicted_segments++;
+    if (s->events != NULL && s->events->evicted != NULL)
+        s->events->evicted(s->owner, id);
+}
+
+static bool evict_oldest(struct store *s)
+{
+    struct segment *g = oldest_evictable(s);
+    if (g == NULL)
+        return false;
+    struct segment_id id = g->chunk->segment;
+    segment_free(s, g);
+    say_evicted(s, &id);
+    return true;
 }
 
 bool segment_make_room(struct store *s, uint64_t bytes)
@@ -90,13 +102,25 @@ static bool is_touched(const struct segment *g, uint32_t page)
     return g->touched[page / 64] >> page % 64 & 1;
 }
 
-/* Count the pages of [off, off + len) before they are written. Own segments fill up from the beginning, and
- * are counted by huge pages, as the kernel gives them. */
-static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, bool may_evict)
+/* Own segments fill up from the beginning, and take huge pages. Others are sparse at first sight, and a huge
+ * page for every fragment would be a waste; but where they have filled one of its size they go on to. */
+static bool deserves_huge_page(const struct segment *g, uint32_t unit)
 {
-    uint32_t unit = g->source == 0 ? HUGE_PAGE_BYTES : STORE_PAGE_BYTES;
-    uint32_t first = off / unit * (unit / STORE_PAGE_BYTES);
-    uint32_t end = ((off + len - 1) / unit + 1) * (unit / STORE_PAGE_BYTES);
+    enum { PAGES = HUGE_PAGE_BYTES / STORE_PAGE_BYTES };
+    if (g->source == 0)
+        return true;
+    if (unit == 0)
+        return false;
+    for (uint32_t page = (unit - 1) * PAGES; page < (unit + 1) * PAGES; page++) {
+        if (is_touched(g, page) != (page < unit * PAGES))
+            return false;
+    }
+    return true;
+}
+
+/* Count what [first, end) has of new pages. */
+static bool touch_pages(struct store *s, struct segment *g, uint32_t first, uint32_t end, bool may_evict)
+{
     uint64_t bytes = 0;
     for (uint32_t page = first; page < end; page++)
         bytes += is_touched(g, page) ? 0 : STORE_PAGE_BYTES;
@@ -107,6 +131,26 @@ static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len
     g->memory_bytes += bytes;
     for (uint32_t page = first; page < end; page++)
         g->touched[page / 64] |= 1ULL << page % 64;
+    return true;
+}
+
+/* Count the memory of [off, off + len) before it is written. */
+static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, bool may_evict)
+{
+    enum { PAGES = HUGE_PAGE_BYTES / STORE_PAGE_BYTES };
+    uint32_t page = off / STORE_PAGE_BYTES, end = (off + len - 1) / STORE_PAGE_BYTES + 1;
+    while (page < end) {
+        uint32_t unit = page / PAGES, first = page, next = page + 1;
+        if (!is_touched(g, page) && deserves_huge_page(g, unit)) {
+            first = unit * PAGES;
+            next = first + PAGES;
+            if (g->source != 0)
+                madvise(g->chunk->bytes + (size_t)first * STORE_PAGE_BYTES, HUGE_PAGE_BYTES, MADV_HUGEPAGE);
+        }
+        if (!touch_pages(s, g, first, next, may_evict))
+            return false;
+        page = next;
+    }
     return true;
 }
 
@@ -148,10 +192,39 @@ static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t sour
     return g;
 }
 
+/* The oldest segment under a new name: its memory is there already, and nobody looks at it. */
+static struct segment *recycle(struct store *s, const struct segment_id *id)
+{
+    struct segment *g = oldest_evictable(s);
+    uint64_t left = s->max_bytes - s->used_bytes;
+    if (g == NULL || g->source != 0 ||
+        (left > STORE_SEGMENT_BYTES && budget_left(s->memory) > STORE_SEGMENT_BYTES))
+        return NULL;
+    if (map_put(&s->by_name, name_key(s, id), g) < 0)
+        return NULL;
+    struct segment_id was = g->chunk->segment;
+    map_remove(&s->by_name, name_key(s, &was));
+    TAILQ_REMOVE(&s->by_age, g, by_age);
+    TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
+    s->counters.segment_bytes -= g->filled_bytes;
+    g->memory_bytes -= g->filled.cap * sizeof(*g->filled.list);
+    give_memory(s, g->filled.cap * sizeof(*g->filled.list));
+    intervals_clear(&g->filled);
+    g->filled_bytes = 0;
+    g->reserved = 0;
+    g->call = s->call;
+    g->chunk->segment = *id;
+    say_evicted(s, &was);
+    return g;
+}
+
 struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source)
 {
     if (map_get(&s->by_name, name_key(s, id)) != NULL)
         return NULL; /* another name of the same hash: that segment stays */
+    struct segment *g = source == 0 ? recycle(s, id) : NULL;
+    if (g != NULL)
+        return g;
     if (s->counters.segments == s->slots_most && !evict_oldest(s))
         return NULL;
     if (!segment_make_room(s, overhead_bytes()))
@@ -162,7 +235,7 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
     /* A wish: without huge pages it works as well, only slower. */
     madvise(chunk->bytes, STORE_SEGMENT_BYTES, source == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     chunk->segment = *id;
-    struct segment *g = enter(s, chunk, source);
+    g = enter(s, chunk, source);
     if (g == NULL)
         goto free;
     TAILQ_INSERT_TAIL(&s->by_age, g, by_age);

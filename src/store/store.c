@@ -324,12 +324,12 @@ static int emit_pieces(struct store *s, store_emit *emit, void *arg)
 }
 
 int store_take(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
-               bool incompressible, store_emit *emit, void *arg)
+               store_emit *emit, void *arg)
 {
     if (len == 0 || len > STORE_TAKE_MOST_BYTES)
         return -EINVAL;
     s->call++;
-    search_span(s, stream, bytes, len, incompressible);
+    search_span(s, stream, bytes, len);
     int err = append_span(s, stream, bytes, len);
     grow_index(s);
     if (err < 0)

@@ -141,8 +141,7 @@ int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_
 /* ---- search.c ---- */
 
 /* Fill s->matches, ascending and apart, and s->pending for what is between them; moves the stream on. */
-void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
-                 bool incompressible);
+void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len);
 /* Bytes that are equal from the beginning. */
 uint32_t search_equal(const uint8_t *a, const uint8_t *b, uint32_t most);
 
