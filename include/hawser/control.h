@@ -20,8 +20,9 @@
  * "delivery_mbit", "retransmits", "in_bytes", "out_bytes"}] sessions [{"id", "client", "server", "peer",
  * "class", "state", "age_s", "in_bytes", "out_bytes", "wire_bytes", "lane"}] classes  [{"name", "action",
  * "weight", "sessions", "bytes"}] store    {"enabled": true | false, ...} bypass   [{"number", "name",
- * "count", "last_s_ago": null when never, "text", "advice"}] metrics  {"text": the Prometheus exposition
- * format, version 0.0.4} reload   {"ok": true, "restart_needed": "key, key", empty when all was applied} */
+ * "count", "last_s_ago": null when never or not known, "text", "advice"}] metrics  {"text": the Prometheus
+ * exposition format, version 0.0.4} reload   {"ok": true, "restart_needed": "key, key", empty when all was
+ * applied} */
 #ifndef HAWSER_CONTROL_H
 #define HAWSER_CONTROL_H
 

@@ -90,4 +90,7 @@ void keeper_lane_route(struct keeper_link *l, const struct addr *peer, uint32_t 
 int keeper_lane_socket(struct keeper_link *l, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
                        const char *congestion);
 
+/* Any thread, the reply is waited for: see kernel_count_peer_down. */
+int keeper_count_peer_down(struct keeper_link *l, uint64_t *out);
+
 #endif

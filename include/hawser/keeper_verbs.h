@@ -29,6 +29,7 @@ enum {
     X(ADD_REFUSED, sizeof(struct keeper_refused), false, false)                                              \
     X(LANE_ROUTE, sizeof(struct keeper_route), false, false)                                                 \
     X(LANE_SOCKET, sizeof(struct keeper_socket), true, true)                                                 \
+    X(COUNT_PEER_DOWN, 0, true, false)                                                                       \
     X(RELOAD, 0, true, false)
 
 enum keeper_verb {
@@ -74,6 +75,7 @@ _Static_assert(offsetof(struct keeper_message, is) == sizeof(struct keeper_head)
 struct keeper_reply {
     uint32_t serial;
     int32_t result; /* 0 or negative, as err.h */
+    uint64_t count; /* of COUNT_PEER_DOWN */
     char text[CONFIG_ERROR_MAX];
 };
 struct keeper_event_message {
@@ -94,6 +96,7 @@ struct keeper_actions {
     int (*kernel_lane_route)(struct kernel *k, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd,
                              char error[static KERNEL_ERROR_MAX]);
     int (*kernel_lane_socket)(int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes, const char *congestion);
+    int (*kernel_count_peer_down)(struct kernel *k, uint64_t *out);
 };
 extern const struct keeper_actions keeper_actions_real;
 
@@ -128,7 +131,8 @@ enum keeper_took {
 };
 /* Take one message from fd (calls: the pair on which replies are sent) and do what it says. */
 enum keeper_took keeper_verbs_take(struct keeper_verbs *v, int fd, bool calls, uint32_t *serial);
-void keeper_verbs_reply(int fd, uint32_t serial, int result, const char *text);
+/* Send a reply; its serial, result and count are set. */
+void keeper_verbs_reply(int fd, struct keeper_reply *reply, const char *text);
 
 /* Send an event; with RELOAD the text, in a sealed memfd. -EAGAIN: the engine does not read. */
 int keeper_event_send(int fd, uint32_t event, uint32_t generation, const char *text, size_t text_bytes);

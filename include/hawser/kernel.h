@@ -49,6 +49,10 @@ int kernel_set_peers(struct kernel *k, const struct config *c, const bool *up,
 int kernel_add_refused(struct kernel *k, const struct endpoint *server, uint32_t timeout_s,
                        char error[static KERNEL_ERROR_MAX]);
 
+/* How many SYNs were not caught because the peer of their destination was down, since kernel_new (a SYN that
+ * is sent again counts again); 0 with firewall = none. */
+int kernel_count_peer_down(struct kernel *k, uint64_t *out);
+
 /* A route to the peer for sockets that carry lane-mark, like the one without the mark, with these windows in
  * segments (0: leave out). Replaces an earlier one. It is a copy of the routing of this moment: ask again
  * before each dial, so that a changed gateway is followed. -ENETUNREACH and the like when there is no route.

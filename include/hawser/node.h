@@ -187,6 +187,8 @@ void intercept_close(struct node *n);
 void intercept_resume_tunnel(struct node *n);
 /* Once a second: budgets; closes and opens the TPROXY listener. Main. */
 void intercept_tick(struct node *n);
+/* Connections that the firewall let go direct because their peer was down. Main; waits for the keeper. */
+uint64_t intercept_count_peer_down(struct node *n);
 /* A destination that the far side could not reach. Main. */
 void intercept_refused(struct node *n, const struct endpoint *server);
 

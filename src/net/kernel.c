@@ -292,6 +292,14 @@ int kernel_add_refused(struct kernel *k, const struct endpoint *server, uint32_t
     return err;
 }
 
+int kernel_count_peer_down(struct kernel *k, uint64_t *out)
+{
+    if (k->nft != NULL)
+        return kernel_counter_read(KERNEL_COUNTER_PEER_DOWN, out);
+    *out = 0;
+    return 0;
+}
+
 int kernel_lane_route(struct kernel *k, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd,
                       char error[static KERNEL_ERROR_MAX])
 {

@@ -1,8 +1,8 @@
 /* kernel_internal.h - the parts of kernel.h's module, each in a file of its own (floor 3).
  * kernel_ranges.c: prefixes to disjoint ranges (pure). kernel_ruleset.c: a configuration to nft's text
  * (pure). kernel_nft.c: the one netfilter socket that owns the table. kernel_netlink.c: rtnetlink requests.
- * kernel_policy.c: policy rules and local routes. kernel_route.c: lane routes. Nobody outside src/net
- * includes this. */
+ * kernel_counter.c: one counter of the table. kernel_policy.c: policy rules and local routes. kernel_route.c:
+ * lane routes. Nobody outside src/net includes this. */
 #ifndef HAWSER_NET_KERNEL_INTERNAL_H
 #define HAWSER_NET_KERNEL_INTERNAL_H
 
@@ -24,6 +24,8 @@ enum {
     KERNEL_REFUSED_MAX = 8192, /* endpoints a family */
     KERNEL_CT_MARK = 0x10000,  /* bit of the conntrack mark: the SYN was caught */
 };
+
+#define KERNEL_COUNTER_PEER_DOWN "peer_down"
 
 /* ---- ranges ---- */
 
@@ -79,6 +81,9 @@ int kernel_nft_add_refused(struct kernel_nft *n, const struct endpoint *server, 
                            char error[static KERNEL_ERROR_MAX]);
 /* 1: somebody has a table "inet hawser", 0: nobody, or -errno. */
 int kernel_nft_table_exists(struct kernel_nft *n, char error[static KERNEL_ERROR_MAX]);
+
+/* The packets that a named counter of the table has seen. 0 or -errno. */
+int kernel_counter_read(const char *name, uint64_t *packets);
 
 /* ---- rtnetlink ---- */
 

@@ -6,7 +6,8 @@
  *            -> new: a SYN from an interface of [intercept]. Addresses of ours or of peers, what is no
  *               peer's network, classes in file order; then
  *            -> catch: only what a peer that is up reaches, and was not refused lately. tproxy without a
- * listener does not match, so a listener that is closed lets everything new go direct.
+ * listener does not match, so a listener that is closed lets everything new go direct. What a peer that is
+ * down would reach is counted.
  *
  * The SYN match lets connections that ran before we did alone. It would miss the last packet of a handshake
  * with SYN cookies, of which no socket knows: that one is found by a bit in the conntrack mark, which a
@@ -242,6 +243,9 @@ static int print_class(FILE *to, const struct config *c, const struct config_cla
 
 /* ---- chains ---- */
 
+#define NEW_CONNECTION "tcp flags & (fin | syn | rst | ack) == syn"
+
+/* What is of interest here and in no set of peers belongs to a peer that is down: it goes direct, counted. */
 static void print_catch(FILE *to, const struct config *c, int family)
 {
     const char *ip = family == AF_INET ? "ip" : "ip6";
@@ -252,6 +256,8 @@ static void print_catch(FILE *to, const struct config *c, int family)
             "divert\n",
             ip, n, ip, family == AF_INET ? "127.0.0.1" : "[::1]", (unsigned)c->port,
             (unsigned)KERNEL_CT_MARK);
+    fprintf(to, "        %s daddr != @peers%d " NEW_CONNECTION " counter name " KERNEL_COUNTER_PEER_DOWN "\n",
+            ip, n);
 }
 
 static int print_new(FILE *to, const struct config *c, const struct kernel_ranges *known, bool ipv6)
@@ -285,7 +291,7 @@ static void print_prerouting(FILE *to, const struct config *c)
         char(*names)[CONFIG_NAME_MAX] = (char(*)[CONFIG_NAME_MAX])(uintptr_t)c->interfaces;
         fputs("        ", to);
         print_names(to, names, c->interface_count);
-        fputs("tcp flags & (fin | syn | rst | ack) == syn goto new\n        ", to);
+        fputs(NEW_CONNECTION " goto new\n        ", to);
         print_names(to, names, c->interface_count);
         fprintf(to, "ct mark & 0x%x == 0x%x ct direction original goto catch\n", (unsigned)KERNEL_CT_MARK,
                 (unsigned)KERNEL_CT_MARK);
@@ -300,7 +306,8 @@ static int print_table(FILE *to, const struct config *c, bool ipv6)
     if (err == 0)
         err = excluded_build(&excluded, c);
     if (err == 0) {
-        fputs("table inet hawser {\n    flags owner\n", to);
+        fputs("table inet hawser {\n    flags owner\n    counter " KERNEL_COUNTER_PEER_DOWN " {\n    }\n",
+              to);
         print_family_sets(to, AF_INET, &known, &excluded);
         if (ipv6)
             print_family_sets(to, AF_INET6, &known, &excluded);

@@ -196,15 +196,23 @@ static json_t *status_json(struct node *n)
                      (json_int_t)n->by_index_count);
 }
 
+/* What the engine saw and, for peers that are down, what the firewall let pass: it does not say when. */
+static void read_bypass_counts(struct node *n, uint64_t counts[static BYPASS_COUNT])
+{
+    for (size_t i = 0; i < BYPASS_COUNT; i++)
+        counts[i] = atomic_load(&n->bypass.reasons[i].count);
+    counts[BYPASS_PEER_DOWN] += intercept_count_peer_down(n);
+}
+
 static json_t *bypass_json(struct node *n)
 {
     json_t *list = json_array();
-    uint64_t now = clock_now_us();
+    uint64_t now = clock_now_us(), counts[BYPASS_COUNT];
+    read_bypass_counts(n, counts);
     for (size_t i = 0; i < BYPASS_COUNT; i++) {
-        struct bypass_state *s = &n->bypass.reasons[i];
-        uint64_t count = atomic_load(&s->count), last = atomic_load(&s->last_us);
+        uint64_t count = counts[i], last = atomic_load(&n->bypass.reasons[i].last_us);
         const struct bypass_entry *e = &bypass_entries[i];
-        json_t *ago = count > 0 ? json_real((double)(now - last) / 1e6) : json_null();
+        json_t *ago = last > 0 ? json_real((double)(now - last) / 1e6) : json_null();
         json_array_append_new(list, json_pack("{s:i, s:s, s:I, s:o, s:s, s:s}", "number", (int)e->number,
                                               "name", e->name, "count", (json_int_t)count, "last_s_ago", ago,
                                               "text", e->text, "advice", e->advice));
@@ -288,9 +296,11 @@ static json_t *metrics_json(struct node *n, const json_t *peers)
              n->accepting);
     add_line(&l, "# HELP hawser_bypass_total Connections that went direct or were refused\n# TYPE "
                  "hawser_bypass_total counter\n");
+    uint64_t counts[BYPASS_COUNT];
+    read_bypass_counts(n, counts);
     for (size_t i = 0; i < BYPASS_COUNT; i++)
         add_line(&l, "hawser_bypass_total{reason=\"%s\"} %llu\n", bypass_entries[i].name,
-                 (unsigned long long)atomic_load(&n->bypass.reasons[i].count));
+                 (unsigned long long)counts[i]);
     add_peer_metrics(&l, peers);
     json_t *document = l.text != NULL ? json_pack("{s:s}", "text", l.text) : NULL;
     free(l.text);

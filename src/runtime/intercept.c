@@ -513,3 +513,14 @@ void intercept_refused(struct node *n, const struct endpoint *server)
     n->refused[i].until_us = clock_now_us() + (uint64_t)NODE_REFUSED_S * 1000000;
     keeper_add_refused(n->keeper, server, NODE_REFUSED_S);
 }
+
+uint64_t intercept_count_peer_down(struct node *n)
+{
+    uint64_t count = 0;
+    int err = n->wants_intercept ? keeper_count_peer_down(n->keeper, &count) : 0;
+    if (err < 0)
+        log_warn("the firewall's count of connections to peers that are down cannot be read: %s; "
+                 "'nft list table inet hawser' shows it",
+                 err_text(err));
+    return count;
+}

@@ -386,7 +386,7 @@ static void take(struct keeper *k, int *fd, bool calls, unsigned at_most)
         case KEEPER_TOOK_RELOAD: {
             error[0] = '\0';
             int err = k->stopping ? -ESHUTDOWN : reload(k, error);
-            keeper_verbs_reply(*fd, serial, err, error);
+            keeper_verbs_reply(*fd, &(struct keeper_reply){.serial = serial, .result = err}, error);
             break;
         }
         case KEEPER_TOOK_CLOSED:

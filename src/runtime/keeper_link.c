@@ -284,3 +284,15 @@ int keeper_lane_socket(struct keeper_link *l, int fd, uint64_t rcvbuf_bytes, uin
     int err = call(l, &m, sizeof(m.is.socket), fd, &reply);
     return err < 0 ? err : reply.result;
 }
+
+int keeper_count_peer_down(struct keeper_link *l, uint64_t *out)
+{
+    struct keeper_message m = {.head.verb = KEEPER_VERB_COUNT_PEER_DOWN};
+    struct keeper_reply reply = {.serial = 0};
+    int err = call(l, &m, 0, -1, &reply);
+    if (err == 0)
+        err = reply.result;
+    if (err == 0)
+        *out = reply.count;
+    return err;
+}

@@ -26,6 +26,7 @@ const struct keeper_actions keeper_actions_real = {
     .kernel_add_refused = kernel_add_refused,
     .kernel_lane_route = kernel_lane_route,
     .kernel_lane_socket = kernel_lane_socket,
+    .kernel_count_peer_down = kernel_count_peer_down,
 };
 
 static const struct {
@@ -249,10 +250,10 @@ static const char *check(const struct taken *t, bool calls)
     return NULL;
 }
 
-static const char *perform(struct keeper_verbs *v, const struct taken *t, int *result)
+static const char *perform(struct keeper_verbs *v, const struct taken *t, struct keeper_reply *reply)
 {
     const struct keeper_message *m = &t->message;
-    *result = 0;
+    reply->result = 0;
     switch ((enum keeper_verb)m->head.verb) {
     case KEEPER_VERB_SET_PEERS:
         return do_set_peers(v, &m->is.peers);
@@ -261,7 +262,11 @@ static const char *perform(struct keeper_verbs *v, const struct taken *t, int *r
     case KEEPER_VERB_LANE_ROUTE:
         return do_lane_route(v, &m->is.route);
     case KEEPER_VERB_LANE_SOCKET:
-        return do_lane_socket(v, &m->is.socket, t->fd, result);
+        return do_lane_socket(v, &m->is.socket, t->fd, &reply->result);
+    case KEEPER_VERB_COUNT_PEER_DOWN:
+        reply->result =
+            v->kernel == NULL ? -EAGAIN : v->actions->kernel_count_peer_down(v->kernel, &reply->count);
+        break;
     case KEEPER_VERB_READY:
     case KEEPER_VERB_ALIVE:
     case KEEPER_VERB_RELOAD:
@@ -282,29 +287,28 @@ enum keeper_took keeper_verbs_take(struct keeper_verbs *v, int fd, bool calls, u
     const char *wrong = check(&t, calls);
     uint32_t verb = t.message.head.verb;
     enum keeper_took took = KEEPER_TOOK_DONE;
-    int result = -EINVAL;
+    struct keeper_reply reply = {.serial = t.message.head.serial, .result = -EINVAL};
     if (wrong == NULL) {
         *serial = t.message.head.serial;
         took = verb == KEEPER_VERB_READY    ? KEEPER_TOOK_READY
                : verb == KEEPER_VERB_ALIVE  ? KEEPER_TOOK_ALIVE
                : verb == KEEPER_VERB_RELOAD ? KEEPER_TOOK_RELOAD
                                             : KEEPER_TOOK_DONE;
-        wrong = perform(v, &t, &result);
+        wrong = perform(v, &t, &reply);
     }
     if (wrong != NULL)
         complain(v, verb < KEEPER_VERB_COUNT ? verbs[verb].name : "?", wrong);
     if (calls && took == KEEPER_TOOK_DONE)
-        keeper_verbs_reply(fd, t.message.head.serial, result, wrong != NULL ? wrong : "");
+        keeper_verbs_reply(fd, &reply, wrong != NULL ? wrong : "");
     if (t.fd >= 0)
         close(t.fd);
     return took;
 }
 
-void keeper_verbs_reply(int fd, uint32_t serial, int result, const char *text)
+void keeper_verbs_reply(int fd, struct keeper_reply *reply, const char *text)
 {
-    struct keeper_reply reply = {.serial = serial, .result = result};
-    snprintf(reply.text, sizeof(reply.text), "%s", text);
-    if (send(fd, &reply, sizeof(reply), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE)
+    snprintf(reply->text, sizeof(reply->text), "%s", text);
+    if (send(fd, reply, sizeof(*reply), MSG_DONTWAIT | MSG_NOSIGNAL) < 0 && errno != EPIPE)
         log_warn("a reply to the engine is lost: %s", err_text(-errno));
 }
 

@@ -1,6 +1,7 @@
 """Whatever dies, new connections go direct, and come back when it does. Nothing is left of what ended."""
 
 import os
+import re
 import signal
 
 from bed import Bed, conf_text, main, wait_for
@@ -111,6 +112,10 @@ def test_the_far_node_is_killed_and_comes_back():
             wait_way(DIRECT, bed.client, bed.server, family)
         (peer,) = pair.near.ctl("peers")
         assert peer["state"] == "down" and peer["lanes"] == [] and peer["reason"], peer
+        count = bypassed(pair.near, "peer-down")
+        assert count >= len(families(bed)), count
+        (line,) = re.findall(r'^hawser_bypass_total\{reason="peer-down"\} (\d+)$', pair.near.ctl("metrics")["text"], re.M)
+        assert int(line) >= count, line
         with open(pair.far.conf_path, encoding="utf-8") as file:
             again = bed.hawserd(bed.far, file.read(), name="dc")
         again.wait_up(PATIENCE_S)

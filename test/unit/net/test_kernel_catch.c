@@ -59,6 +59,42 @@ START_TEST(network_of_a_peer_that_is_down)
 }
 END_TEST
 
+static uint64_t counted(void)
+{
+    uint64_t count = UINT64_MAX;
+    ck_assert_int_eq(kernel_count_peer_down(kernel, &count), 0);
+    return count;
+}
+
+/* Only what would have been caught is counted, and a reload keeps the count. A SYN may be sent twice. */
+START_TEST(connections_to_a_peer_that_is_down_are_counted)
+{
+    kernel_up("");
+    ck_assert_uint_eq(counted(), 0);
+    goes_to("10.2.0.2", WEB, web4);
+    uint64_t first = counted();
+    ck_assert_uint_ge(first, 1);
+    if (have_ipv6)
+        goes_to("fd00:2::2", WEB, web6);
+    uint64_t both = counted();
+    ck_assert(have_ipv6 ? both > first : both == first);
+    struct config *again = config_of("", "[class b]\nports = 8080\naction = bypass\n");
+    ck_assert_msg(kernel_reconfigure(kernel, again, error) == 0, "%s", error);
+    config_unref(again);
+    goes_to("10.2.0.2", WEB, web4); /* direct, but for other reasons, here and below */
+    ck_assert_uint_eq(counted(), both);
+    again = config_of("", "");
+    ck_assert_msg(kernel_reconfigure(kernel, again, error) == 0, "%s", error);
+    config_unref(again);
+    peers_up(true, true);
+    goes_to("10.2.0.2", WEB, catch4);
+    close_catchers();
+    goes_to("10.2.0.2", WEB, web4);
+    ck_assert_uint_eq(counted(), both);
+    kernel_down();
+}
+END_TEST
+
 START_TEST(listener_is_the_switch)
 {
     int client;
@@ -344,6 +380,7 @@ static void add(TCase *t)
     tcase_add_test(t, caught_only_while_a_peer_is_up);
     tcase_add_test(t, caught_in_ipv6);
     tcase_add_test(t, network_of_a_peer_that_is_down);
+    tcase_add_test(t, connections_to_a_peer_that_is_down_are_counted);
     tcase_add_test(t, listener_is_the_switch);
     tcase_add_test(t, running_connections_survive);
     tcase_add_test(t, syn_cookies);

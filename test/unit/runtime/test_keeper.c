@@ -104,8 +104,15 @@ static int fake_socket(int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes, con
     return 0;
 }
 
-static const struct keeper_actions fake = {fake_new,     fake_reconfigure, fake_free,  fake_set_peers,
-                                           fake_refused, fake_route,       fake_socket};
+static const struct keeper_actions fake = {
+    .kernel_new = fake_new,
+    .kernel_reconfigure = fake_reconfigure,
+    .kernel_free = fake_free,
+    .kernel_set_peers = fake_set_peers,
+    .kernel_add_refused = fake_refused,
+    .kernel_lane_route = fake_route,
+    .kernel_lane_socket = fake_socket,
+};
 
 /* Patient about silence, since a busy machine may stop us for long; impatient between restarts. */
 static const struct keeper_times patient = {.silent_us = 60000000,

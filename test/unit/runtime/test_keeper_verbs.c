@@ -26,7 +26,7 @@ static struct {
     struct addr route;
     uint64_t rcvbuf_bytes, sndbuf_bytes;
     char congestion[32];
-    int lane_socket_result, set_peers_result;
+    int lane_socket_result, set_peers_result, count_result;
 } kernel;
 
 static int fake_set_peers(struct kernel *k, const struct config *c, const bool *up,
@@ -75,11 +75,20 @@ static int fake_lane_socket(int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes
     return rcvbuf_bytes % 2 == 1 ? -(int)rcvbuf_bytes : kernel.lane_socket_result;
 }
 
+static int fake_count_peer_down(struct kernel *k, uint64_t *out)
+{
+    (void)k;
+    if (kernel.count_result == 0)
+        *out = UINT64_C(1) << 40;
+    return kernel.count_result;
+}
+
 static const struct keeper_actions fake = {
     .kernel_set_peers = fake_set_peers,
     .kernel_add_refused = fake_add_refused,
     .kernel_lane_route = fake_lane_route,
     .kernel_lane_socket = fake_lane_socket,
+    .kernel_count_peer_down = fake_count_peer_down,
 };
 
 static unsigned kernel_calls(void)
@@ -360,7 +369,8 @@ static void *answer(void *unused)
             return NULL;
         uint32_t serial = 0;
         if (keeper_verbs_take(&verbs, call_fd, true, &serial) == KEEPER_TOOK_RELOAD)
-            keeper_verbs_reply(call_fd, serial, -EINVAL, "hawser.ini:3: no such key");
+            keeper_verbs_reply(call_fd, &(struct keeper_reply){.serial = serial, .result = -EINVAL},
+                               "hawser.ini:3: no such key");
     }
 }
 
@@ -477,12 +487,28 @@ END_TEST
 START_TEST(reply_to_a_call_given_up_is_passed_over)
 {
     int fd = tcp(AF_INET);
-    keeper_verbs_reply(call_fd, 0, -EIO, "too late");
-    keeper_verbs_reply(call_fd, 77, -EIO, "never asked");
+    keeper_verbs_reply(call_fd, &(struct keeper_reply){.serial = 0, .result = -EIO}, "too late");
+    keeper_verbs_reply(call_fd, &(struct keeper_reply){.serial = 77, .result = -EIO}, "never asked");
     answer_begin();
     ck_assert_int_eq(keeper_lane_socket(l, fd, 0, 0, NULL), 0);
     answer_end();
     close(fd);
+}
+END_TEST
+
+START_TEST(count_of_what_the_firewall_let_pass)
+{
+    uint64_t count = 7;
+    answer_begin();
+    ck_assert_int_eq(keeper_count_peer_down(l, &count), 0);
+    ck_assert_uint_eq(count, UINT64_C(1) << 40);
+    kernel.count_result = -ENOENT;
+    count = 7;
+    ck_assert_int_eq(keeper_count_peer_down(l, &count), -ENOENT);
+    verbs.kernel = NULL;
+    ck_assert_int_eq(keeper_count_peer_down(l, &count), -EAGAIN);
+    ck_assert_uint_eq(count, 7);
+    answer_end();
 }
 END_TEST
 
@@ -757,6 +783,7 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, socket_options_out_of_range);
     tcase_add_test(tc, threads_get_their_own_replies_and_the_main_one_its_events);
     tcase_add_test(tc, reply_to_a_call_given_up_is_passed_over);
+    tcase_add_test(tc, count_of_what_the_firewall_let_pass);
     tcase_add_test(tc, reload_answers_with_the_reason);
     tcase_add_test(tc, call_to_a_keeper_that_is_gone);
     tcase_add_test(tc, packets_of_a_wrong_length_do_nothing);
