@@ -489,8 +489,7 @@ def main():
     print(bench_report.table(document))
     if options.write:
         path = os.path.join(bed.SOURCE, "doc", "BENCHMARKS.md")
-        with open(path, "w", encoding="utf-8") as file:
-            file.write(bench_report.page(document))
+        bench_report.replace_page(path, bench_report.page(document))
         print(f"\nwrote {path}")
     return 0
 

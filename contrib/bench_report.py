@@ -267,3 +267,33 @@ def page(document):
     for workload in document["results"]:
         lines += detail(figures, workload)
     return "\n".join(lines).rstrip() + "\n"
+
+
+# --- the section of contrib/bench_wanem.py ----------------------------------------------------------
+
+EMULATOR_HEADING = "## The emulator"
+
+
+def _without_emulator(text):
+    """(text, section): the section is the last of the page, "" if there is none."""
+    before, found, rest = text.partition("\n" + EMULATOR_HEADING + "\n")
+    return before.rstrip("\n") + "\n", EMULATOR_HEADING + "\n" + rest if found else ""
+
+
+def _store(path, text, section):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text + ("\n" + section if section else ""))
+
+
+def replace_page(path, text):
+    """Everything but the emulator's section."""
+    section = ""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            section = _without_emulator(file.read())[1]
+    _store(path, text, section)
+
+
+def replace_emulator(path, section):
+    with open(path, encoding="utf-8") as file:
+        _store(path, _without_emulator(file.read())[0], section)

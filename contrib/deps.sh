@@ -14,7 +14,7 @@ build_packages='build-essential cmake ninja-build pkg-config python3 check
     libevent-dev libssl-dev libinih-dev libnftables-dev libmnl-dev libcap-dev libjansson-dev libxxhash-dev libzstd-dev'
 run_packages='nftables iptables iproute2 procps ca-certificates'
 test_packages='curl nginx-light:/usr/sbin/nginx iperf3 stunnel4 haproxy openssh-server openssh-client openssl
-    kcptun:/usr/bin/kcptun-client python3 iproute2 nftables iptables ethtool procps
+    kcptun:/usr/bin/kcptun-client python3 iproute2 nftables iptables ethtool procps tmux
     clang clang-tidy clang-format libclang-rt-dev cppcheck shellcheck'
 
 # Units that those packages would start at the next boot.

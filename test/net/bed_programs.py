@@ -17,8 +17,8 @@ from bed_hosts import SOURCE, cpu_seconds, pids_inside, program, sha256_of, sign
 
 
 def profile_path(name):
-    """The file of a profile of hawser-wanem."""
-    return os.path.join(SOURCE, "etc", "wanem", name + ".ini")
+    """The file of a profile of hawser-wanem, named as for its --profile."""
+    return name if "/" in name else os.path.join(SOURCE, "etc", "wanem", name + ".ini")
 
 
 class Link:
@@ -26,7 +26,7 @@ class Link:
 
     def __init__(self, name):
         reader = configparser.ConfigParser(strict=False, interpolation=None)  # a schedule may have two events at a time
-        with open(profile_path(name), encoding="ascii") as file:
+        with open(profile_path(name), encoding="utf-8") as file:
             reader.read_file(file)
         self.name = name
         both = reader["both"] if "both" in reader else {}
