@@ -319,9 +319,13 @@ START_TEST(the_sample_files_are_right)
     ck_assert(endpoint_is(&config->peers[0].address, "10.9.0.1:4430"));
     ck_assert_int_eq(config->listen.addr.family, AF_UNSPEC);
     ck_assert_uint_eq(config->class_count, 3);
+    ck_assert_str_eq(config->peers[0].name, "dc");
     take_down();
     err = config_load(&config, source_path("etc/datacentre.ini"), error);
     ck_assert_msg(err == 0, "%s", error);
+    ck_assert_str_eq(config->name, "dc"); /* each is the other's peer, by its own name */
+    ck_assert_str_eq(config->peers[0].name, "branch");
+    ck_assert_str_eq(config->interfaces[0], "lan0");
     ck_assert(endpoint_is(&config->listen, "0.0.0.0:4430"));
     ck_assert_uint_eq(config->peer_count, 2);
     ck_assert_uint_eq(config->peers[1].pin_count, 2);
