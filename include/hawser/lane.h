@@ -79,6 +79,8 @@ int lane_commit(struct lane *l, uint32_t payload_bytes, int level);
 /* How many bytes of frames a byte of blocks carried lately, times LANE_GAIN_ONE; somewhat less than that when
  * nothing can be saved. */
 uint32_t lane_gain(const struct lane *l);
+/* The level of the zstd frame that is open, 0: none is. */
+int lane_level(const struct lane *l);
 /* Asked now and then: a lane that compressed nothing for two seconds gives its zstd context back. */
 void lane_rest(struct lane *l, uint64_t now_us);
 /* Hand the out buffer to the kernel as far as it takes it. Returns bytes still waiting. */

@@ -99,6 +99,7 @@ struct tunnel_lane_report {
     uint64_t rtt_us, cwnd_bytes, pacing_bytes_per_s, delivery_bytes_per_s, retransmits;
     uint64_t in_bytes, out_bytes;
     struct lane_block_counters in, out;
+    int level; /* of compression, 0: none */
 };
 bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lane_report *out);
 unsigned tunnel_lanes_up(const struct tunnel *t);

@@ -81,6 +81,7 @@ static json_t *lanes_json(struct mux *m, bool with_peer)
             continue;
         json_t *lane = lane_json(&r);
         add_savings(lane, &r.in, &r.out);
+        json_object_set_new(lane, "level", json_integer(r.level));
         if (with_peer)
             json_object_set_new(lane, "peer", json_string(mux_peer_name(m)));
         json_array_append_new(lanes, lane);

@@ -252,6 +252,11 @@ uint32_t lane_room(const struct lane *l)
     return left < LANE_BLOCK_LARGE ? (uint32_t)left : LANE_BLOCK_LARGE;
 }
 
+int lane_level(const struct lane *l)
+{
+    return l->stream.out != NULL ? compressor_level(l->stream.out) : 0;
+}
+
 uint32_t lane_gain(const struct lane *l)
 {
     return l->stream.gain;

@@ -109,7 +109,7 @@ static int send_block(struct slot *s, enum tunnel_role role, size_t batch, size_
             t->starved = true;
         return 0;
     }
-    int n = lane_commit(s->lane, len, level == TUNNEL_LEVEL_AUTO ? 1 : level);
+    int n = lane_commit(s->lane, len, level == TUNNEL_LEVEL_AUTO ? t->effort.level : level);
     if (n < 0)
         return n;
     s->burst_bytes += (size_t)n;
@@ -300,7 +300,7 @@ static void enter(struct slot *s, struct lane *l, bool first, bool renews)
     t->knows_pin = true;
     s->lane = l;
     s->stalled = s->owes_ping = s->owes_pong = false;
-    s->acked = s->retransmitted = s->out_bytes = s->notsent = 0;
+    s->acked = s->retransmitted = s->out_bytes = s->frame_bytes = s->notsent = 0;
     s->pacing = UINT64_MAX;
     s->ping_sent_us = 0;
     s->outstanding = false;
@@ -442,6 +442,7 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     t->reap = (struct task){.run = run_reap, .owner = t};
     linkrate_init(&t->rate, peer->rate_bits_per_s, learned_rate_bits_per_s, learned_rtt_us,
                   peer->address.addr.family == AF_INET6);
+    effort_init(&t->effort, linkrate_bytes_in(&t->rate, 1000000));
     event_assign(&t->tick, loop_base(loop), -1, EV_TIMEOUT, tunnel_on_tick, t);
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];

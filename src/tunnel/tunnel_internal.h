@@ -3,6 +3,7 @@
 #ifndef HAWSER_TUNNEL_INTERNAL_H
 #define HAWSER_TUNNEL_INTERNAL_H
 
+#include "hawser/effort.h"
 #include "hawser/tunnel.h"
 
 enum {
@@ -25,7 +26,7 @@ struct slot {
     uint64_t burst_bytes; /* sent since the lane was idle */
     uint64_t pong_token, ping_sent_us;
     /* the last tick's reading */
-    uint64_t acked, retransmitted, out_bytes, progress_us, srtt_us;
+    uint64_t acked, retransmitted, out_bytes, frame_bytes, progress_us, srtt_us;
     uint64_t pacing;    /* what the socket has */
     uint64_t chosen_us; /* when its congestion control began */
     bool congestion_settled, short_path;
@@ -42,11 +43,12 @@ struct tunnel {
     struct task kick, reap;
     struct event tick;
     bool tick_active;
-    uint64_t tick_us;             /* when it ran last */
-    uint64_t express_bytes_per_s; /* smoothed */
+    uint64_t tick_us, tick_cpu_us; /* when it ran last; what the thread had used */
+    uint64_t express_bytes_per_s;  /* smoothed */
     struct lane *dead[2 * CONFIG_LANES_MAX];
     unsigned dead_count, up_count;
     struct linkrate rate;
+    struct effort effort; /* for what leaves the level open */
     uint64_t learned_told;
     bool starved;                 /* a bulk lane had room and nothing to send when it was last fed */
     bool leader_is_old;           /* slot 0's lane came first, without the route of those after it */

@@ -165,13 +165,26 @@ static void tell_learned(struct tunnel *t)
     t->world->learned(t->world->owner, t->peer->name, is, t->rate.rtt_us);
 }
 
+static void choose_level(struct tunnel *t, uint64_t now_us, uint64_t frame_bytes)
+{
+    uint64_t cpu_us = clock_thread_cpu_us();
+    struct effort_sample s = {.now_us = now_us,
+                              .elapsed_us = now_us - t->tick_us,
+                              .cpu_us = cpu_us - t->tick_cpu_us,
+                              .bytes = frame_bytes,
+                              .link_full = !t->starved};
+    t->tick_cpu_us = cpu_us;
+    if (effort_update(&t->effort, &s))
+        log_debug("peer %s: compression level %d", t->peer->name, t->effort.level);
+}
+
 void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
 {
     struct tunnel *t = arg;
     (void)fd;
     (void)what;
     struct linkrate_sample sample = {.now_us = clock_now_us(), .limited_by_us = t->starved};
-    uint64_t out_delta[CONFIG_LANES_MAX] = {0};
+    uint64_t out_delta[CONFIG_LANES_MAX] = {0}, frame_bytes = 0;
     bool outstanding = false, moved = false, busy = t->events->busy(t->owner);
     for (unsigned i = 0; i < CONFIG_LANES_MAX; i++) {
         struct slot *s = &t->slots[i];
@@ -181,6 +194,8 @@ void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
         if (check_silence(s, sample.now_us, busy))
             continue;
         lane_rest(s->lane, sample.now_us);
+        frame_bytes += lane_counters(s->lane)->out.frame_bytes - s->frame_bytes;
+        s->frame_bytes = lane_counters(s->lane)->out.frame_bytes;
         uint64_t out = lane_counters(s->lane)->out_bytes;
         out_delta[i] = out - s->out_bytes;
         s->out_bytes = out;
@@ -189,6 +204,7 @@ void tunnel_on_tick(evutil_socket_t fd, short what, void *arg)
     if (linkrate_update(&t->rate, &sample))
         tell_learned(t);
     pace(t, out_delta, sample.now_us - t->tick_us);
+    choose_level(t, sample.now_us, frame_bytes);
     t->tick_us = sample.now_us;
     if (outstanding)
         find_stalled(t, sample.now_us);
@@ -217,6 +233,7 @@ bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lan
     out->out_bytes = lane_counters(l)->out_bytes;
     out->in = lane_counters(l)->in;
     out->out = lane_counters(l)->out;
+    out->level = lane_level(l);
     struct tcp_info info;
     socklen_t len = sizeof(info);
     memset(&info, 0, sizeof(info));

@@ -5,7 +5,7 @@ import os
 import random
 
 from bed import Bed, main, wait_for
-from peers import PATIENCE_S, wait_no_sessions
+from peers import PATIENCE_S, Task, wait_no_sessions
 
 SIZE = 20_000_000
 TEXT_SHARE = 0.16  # zstd -1 makes 0.146 of such a file
@@ -82,6 +82,12 @@ def test_a_class_without_compression_goes_raw():
         wire = Wire(pair.far)
         bed.download(bed.client, hard, "log")
         assert wire.since("wire_out_bytes") < size * TEXT_SHARE
+        wire = Wire(pair.far)
+        tasks = [Task(bed.download, bed.client, web, "log") for web in (plain, hard) * 3]
+        for task in tasks:
+            task.result()
+        sent = wire.since("wire_out_bytes")
+        assert 3 * size * 1.01 < sent < 3 * size * (1.006 + TEXT_SHARE), f"{sent} bytes for {3 * size} of each"
 
 
 def test_what_looks_like_tls_is_left_alone():

@@ -43,6 +43,7 @@ static const struct column lane_columns[] = {
     {"RETRANS", "retransmits", COLUMN_COUNT},
     {"IN", "in_bytes", COLUMN_BYTES},
     {"OUT", "out_bytes", COLUMN_BYTES},
+    {"LEVEL", "level", COLUMN_COUNT},
     {"SAVED%", "saved_percent", COLUMN_DECIMAL},
 };
 
