@@ -20,74 +20,10 @@
 # If your INPUT chain drops by default: iptables -I INPUT -m mark --mark 0x1/0x1 -j ACCEPT
 set -eu
 
-INTERFACES=${INTERFACES:-} NETWORKS=${NETWORKS:-} EXCLUDE=${EXCLUDE:-}
-PORT=${PORT:-3129} MARK=${MARK:-0x1/0x1} LANE_MARK=${LANE_MARK:-0x2/0x2}
+# shellcheck source=contrib/firewall.sh
+. "$(dirname "$0")/firewall.sh"
 IPTABLES=${IPTABLES:-iptables} IP6TABLES=${IP6TABLES:-ip6tables}
-
-usage() {
-    echo "usage: iptables-up.sh [-i INTERFACES -n NETWORKS] [-p PORT] [-m MARK/MASK] [-l MARK/MASK] [-x ADDRESSES]" >&2
-    exit 2
-}
-
-while getopts i:n:p:m:l:x: option; do
-    case $option in
-    i) INTERFACES=$OPTARG ;;
-    n) NETWORKS=$OPTARG ;;
-    p) PORT=$OPTARG ;;
-    m) MARK=$OPTARG ;;
-    l) LANE_MARK=$OPTARG ;;
-    x) EXCLUDE=$OPTARG ;;
-    *) usage ;;
-    esac
-done
-shift $((OPTIND - 1))
-[ $# -eq 0 ] || usage
-case $MARK$LANE_MARK in */*/*) ;; *) usage ;; esac
-if [ -n "$INTERFACES" ] && [ -z "$NETWORKS" ]; then
-    echo "iptables-up.sh: -i without -n: nothing would be caught" >&2
-    exit 2
-fi
-
-if ip rule show priority 100 | grep -q 'proto 104'; then
-    echo "iptables-up.sh: hawserd has rules of its own here: set 'firewall = none' and start it anew, then run this" >&2
-    exit 1
-fi
-
-ct=0x10000 # conntrack mark: the SYN was caught; finds the end of a handshake with SYN cookies
-
-words() { # LIST
-    echo "$1" | tr ',' ' '
-}
-
-# Those of a list that have (or have not) a colon.
-of_family() { # 4|6 LIST
-    for word in $(words "$2"); do
-        case $word in
-        *:*) [ "$1" != 6 ] || echo "$word" ;;
-        *) [ "$1" != 4 ] || echo "$word" ;;
-        esac
-    done
-}
-
-remove_rules() { # 4|6
-    for priority in 99 100; do
-        ip -"$1" rule show priority "$priority" | grep -v 'proto 104' | while read -r _ rule; do
-            case $rule in
-            *fwmark*lookup\ 100* | *fwmark*goto\ 32766*)
-                # shellcheck disable=SC2086 # the words of a rule
-                ip -"$1" rule del priority "$priority" ${rule%%\[*} ;;
-            esac
-        done
-    done
-}
-
-policy() { # 4|6
-    remove_rules "$1"
-    ip -"$1" rule add priority 100 fwmark "$MARK" lookup 100
-    # Lookups of this host itself with the mark (src_valid_mark, tcp_fwmark_accept) are not meant.
-    ip -"$1" rule add priority 99 iif lo fwmark "$MARK" goto 32766
-    ip -"$1" route replace local default dev lo table 100
-}
+read_arguments "$@"
 
 empty_chain() { # PROGRAM NAME
     "$1" -w -t mangle -N "$2" 2>/dev/null || "$1" -w -t mangle -F "$2"
@@ -132,10 +68,10 @@ chains() { # 4|6 PROGRAM
     "$program" -w -t mangle -C PREROUTING -j HAWSER 2>/dev/null || "$program" -w -t mangle -A PREROUTING -j HAWSER
 }
 
-policy 4
+policy_up 4
 chains 4 "$IPTABLES"
-if [ -e /proc/net/if_inet6 ] && [ "$(cat /proc/sys/net/ipv6/conf/all/disable_ipv6)" = 0 ]; then
-    policy 6
+if has_ipv6; then
+    policy_up 6
     chains 6 "$IP6TABLES"
 fi
 echo "iptables-up.sh: while hawserd does not listen, new connections to these networks are DROPPED, not sent direct" >&2
