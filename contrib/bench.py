@@ -353,7 +353,7 @@ def idle_sessions(plan, kind, run):
              "--deadline", "110"], stdin=-1, stdout=-1, text=True)
         line = client.stdout.readline().strip()
         assert line == "held", f"load: {line}"
-        held = min_over(cell.anonymous_kb, 2)
+        held = settled(cell.anonymous_kb)
         out, _ = client.communicate("\n", timeout=120)
         result = json.loads(out.splitlines()[-1])
         assert result["errors"] == 0, f"load: {result['errors']} errors, the first: {result['first_error']}"
@@ -362,13 +362,17 @@ def idle_sessions(plan, kind, run):
                 "at_once": result["most_at_once"]}
 
 
-def min_over(read, seconds):
-    """The smallest of a pair of readings over a time: buffers may be given back."""
-    end = time.monotonic() + seconds
-    least = read()
-    while time.monotonic() < end:
-        time.sleep(0.25)
-        least = [min(pair) for pair in zip(least, read())]
+def settled(read, calm=100):
+    """The smallest of a pair of readings (buffers are given back), once so many in a row have found nothing smaller."""
+    least, left = read(), calm
+
+    def is_calm():
+        nonlocal least, left
+        now = [min(pair) for pair in zip(least, read())]
+        left = left - 1 if now == least else calm
+        least = now
+        return left == 0
+    bed.wait_for(is_calm, 60, "memory to settle")
     return least
 
 

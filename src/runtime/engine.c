@@ -150,7 +150,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
     if (err == 0)
         err = set_up_identity(n, start);
     if (err == 0)
-        err = landscape_new(&n->landscape, start->config, NULL, 0);
+        err = landscape_new(&n->landscape, NULL, start->config, NULL, 0);
     if (err == 0)
         err = start_workers(n, start->config);
     if (err == 0)
@@ -239,11 +239,7 @@ static void on_keeper(evutil_socket_t fd, short what, void *arg)
 static void look_at_addresses(struct node *n)
 {
     struct landscape *fresh = NULL;
-    if (peers_landscape(n, &fresh, n->landscape->config) < 0)
-        return;
-    if (landscape_same_addresses(fresh, n->landscape))
-        landscape_unref(fresh);
-    else
+    if (peers_landscape(n, &fresh, n->landscape->config) == 0 && fresh != NULL)
         landscape_set(n, fresh);
 }
 

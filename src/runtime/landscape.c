@@ -22,18 +22,14 @@ static size_t add_local(struct landscape *l, const struct config *config)
     return count;
 }
 
-int landscape_new(struct landscape **out, struct config *config, const struct addr *more, size_t more_count)
+/* The addresses alone: without rules it is good for nothing but a comparison. */
+static int look(struct landscape **out, struct config *config, const struct addr *more, size_t more_count)
 {
     struct landscape *l = calloc(1, sizeof(*l) + NODE_FORBIDDEN_MAX * sizeof(struct addr));
     if (l == NULL)
         return -ENOMEM;
     atomic_init(&l->refs, 1);
     l->config = config_ref(config);
-    l->rules = rules_new(config);
-    if (l->rules == NULL) {
-        landscape_unref(l);
-        return -ENOMEM;
-    }
     l->local_count = add_local(l, config);
     int own = kernel_own_addresses(l->forbidden, NODE_FORBIDDEN_MAX - 2 * CONFIG_PEERS_MAX);
     if (own < 0) {
@@ -50,6 +46,34 @@ int landscape_new(struct landscape **out, struct config *config, const struct ad
     }
     for (size_t i = 0; i < more_count && l->forbidden_count < NODE_FORBIDDEN_MAX; i++)
         l->forbidden[l->forbidden_count++] = more[i];
+    *out = l;
+    return 0;
+}
+
+static bool same_addresses(const struct landscape *a, const struct landscape *b)
+{
+    return a->local_count == b->local_count && a->forbidden_count == b->forbidden_count &&
+           memcmp(a->local, b->local, a->local_count * sizeof(a->local[0])) == 0 &&
+           memcmp(a->forbidden, b->forbidden, a->forbidden_count * sizeof(a->forbidden[0])) == 0;
+}
+
+int landscape_new(struct landscape **out, const struct landscape *was, struct config *config,
+                  const struct addr *more, size_t more_count)
+{
+    struct landscape *l = NULL;
+    int err = look(&l, config, more, more_count);
+    if (err < 0)
+        return err;
+    if (was != NULL && was->config == config && same_addresses(was, l)) {
+        landscape_unref(l);
+        *out = NULL;
+        return 0;
+    }
+    l->rules = rules_new(config);
+    if (l->rules == NULL) {
+        landscape_unref(l);
+        return -ENOMEM;
+    }
     *out = l;
     return 0;
 }
@@ -112,13 +136,6 @@ void landscape_unref(struct landscape *l)
     rules_free(l->rules);
     config_unref(l->config);
     free(l);
-}
-
-bool landscape_same_addresses(const struct landscape *a, const struct landscape *b)
-{
-    return a->local_count == b->local_count && a->forbidden_count == b->forbidden_count &&
-           memcmp(a->local, b->local, a->local_count * sizeof(a->local[0])) == 0 &&
-           memcmp(a->forbidden, b->forbidden, a->forbidden_count * sizeof(a->forbidden[0])) == 0;
 }
 
 static void take(struct worker *w, void *arg)

@@ -173,7 +173,7 @@ int peers_landscape(struct node *n, struct landscape **out, struct config *confi
         if (p->configured && p->lane_from.family != AF_UNSPEC && count < CONFIG_PEERS_MAX)
             more[count++] = p->lane_from;
     }
-    return landscape_new(out, config, more, count);
+    return landscape_new(out, n->landscape, config, more, count);
 }
 
 static void greet_deliver(void *owner, struct lane *l)

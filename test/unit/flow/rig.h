@@ -23,47 +23,9 @@
 #include "hawser/log.h"
 #include "hawser/relay.h"
 #include "hawser/session.h"
+#include "tunnel/key_pair.h"
 
 enum { RIG_HANG_S = 20, RIG_LOOPS_MAX = 4 };
-
-/* ---- identities: made once, before the tests fork ---- */
-
-static struct {
-    SSL_CTX *accept, *dial;
-    uint8_t pin[CONFIG_PIN_BYTES];
-    char pin_text[CONFIG_PIN_TEXT_MAX];
-} rig_keys[2];
-
-static __attribute__((unused)) void rig_make_keys(void)
-{
-    char error[IDENTITY_ERROR_MAX];
-    for (int i = 0; i < 2; i++) {
-        char dir[] = "/tmp/hawser-rig-XXXXXX", path[64];
-        struct identity *id = NULL;
-        if (mkdtemp(dir) == NULL || identity_generate(dir, "rig", error) < 0 ||
-            identity_load(&id, dir, error) < 0 || identity_tls_context(id, 1, &rig_keys[i].accept) < 0 ||
-            identity_tls_context(id, 0, &rig_keys[i].dial) < 0) {
-            fprintf(stderr, "no identity: %s\n", error);
-            exit(EXIT_FAILURE);
-        }
-        identity_pin(id, rig_keys[i].pin);
-        identity_pin_format(rig_keys[i].pin, rig_keys[i].pin_text);
-        identity_free(id);
-        snprintf(path, sizeof(path), "%s/node.key", dir);
-        unlink(path);
-        snprintf(path, sizeof(path), "%s/node.crt", dir);
-        unlink(path);
-        rmdir(dir);
-    }
-}
-
-static __attribute__((unused)) void rig_free_keys(void)
-{
-    for (int i = 0; i < 2; i++) {
-        SSL_CTX_free(rig_keys[i].accept);
-        SSL_CTX_free(rig_keys[i].dial);
-    }
-}
 
 /* ---- loops ---- */
 
@@ -200,7 +162,7 @@ static __attribute__((unused)) int rig_identify(void *owner, const struct endpoi
 {
     struct rig_node *n = owner;
     (void)from;
-    if (memcmp(pin, rig_keys[!n->number].pin, CONFIG_PIN_BYTES) != 0)
+    if (memcmp(pin, keys[!n->number].pin, CONFIG_PIN_BYTES) != 0)
         return -ERR_PIN;
     memcpy(ours->instance, n->tunnel_world.instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", n->tunnel_world.node_name);
@@ -321,7 +283,7 @@ static __attribute__((unused)) struct config *rig_config(const struct rig *r, in
         text, sizeof(text),
         "[node]\nname = n%d\nidentity = /nowhere\n[tunnel]\nlisten = 127.0.0.1:%u\n[peer other]\n%spin = %s\n"
         "networks = 10.0.0.0/8\nlanes = %u\n%s",
-        number, r->nodes[number].port, address, rig_keys[!number].pin_text, lanes,
+        number, r->nodes[number].port, address, keys[!number].pin_text, lanes,
         classes != NULL ? classes : "");
     int err = config_parse(&c, "rig", text, strlen(text), error);
     ck_assert_msg(err == 0, "%s", error);
@@ -358,7 +320,7 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
     budget_init(&n->memory.floor, 1ull << 40);
     budget_init(&n->memory.growth, o->growth > 0 ? o->growth : 1ull << 30);
     n->tunnel_world = (struct tunnel_world){
-        .dial_tls = rig_keys[number].dial,
+        .dial_tls = keys[number].dial,
         .node_name = number == 0 ? "zero" : "one",
         .opening_credit_bytes = o->opening_credit > 0 ? o->opening_credit : 16 << 20,
         .owner = n,
@@ -368,7 +330,7 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
         .resume = rig_resume,
     };
     memset(n->tunnel_world.instance, 1 + number, GREETING_INSTANCE_BYTES);
-    memcpy(n->tunnel_world.pin, rig_keys[number].pin, CONFIG_PIN_BYTES);
+    memcpy(n->tunnel_world.pin, keys[number].pin, CONFIG_PIN_BYTES);
     n->mux_world = (struct mux_world){
         .memory = &n->memory,
         .connect_timeout_us = 10000000,
@@ -381,7 +343,7 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
         .session_starts = rig_session_starts,
     };
     n->greeter_world = (struct greeter_world){
-        .accept_tls = rig_keys[number].accept, .owner = n, .identify = rig_identify, .deliver = rig_deliver};
+        .accept_tls = keys[number].accept, .owner = n, .identify = rig_identify, .deliver = rig_deliver};
     n->config = rig_config(r, number, o->classes, o->lanes > 0 ? o->lanes : 2);
 }
 
@@ -736,7 +698,7 @@ static __attribute__((unused)) int rig_main(const char *name, void (*add)(TCase 
         log_set_level(LOG_LEVEL_ERROR);
     else
         log_set_level(LOG_LEVEL_DEBUG);
-    rig_make_keys();
+    make_keys();
     Suite *s = suite_create(name);
     TCase *t = tcase_create(name);
     tcase_set_timeout(t, 60);
@@ -746,7 +708,7 @@ static __attribute__((unused)) int rig_main(const char *name, void (*add)(TCase 
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
-    rig_free_keys();
+    free_keys();
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 

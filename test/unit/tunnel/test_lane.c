@@ -1,6 +1,6 @@
 /* test_lane.c - two lanes with real TLS over a socket pair: greeting, blocks, death at every stage, moving,
  * back-pressure. */
-#include "tunnel/lane_keys.h"
+#include "tunnel/lane_bed.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* test_tunnel.c - two tunnels over loopback TCP, both on hand-driven loops: up, down, redial, slots, who
  * wins, who restarted. */
-#include "tunnel/lane_keys.h"
+#include "tunnel/lane_bed.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,55 +1,16 @@
-/* lane_keys.h - two identities with their TLS contexts for the tests of this floor, and loops driven by hand.
- */
-#ifndef LANE_KEYS_H
-#define LANE_KEYS_H
+/* lane_bed.h - what tests of this floor share: two identities, and two loops driven by hand. */
+#ifndef LANE_BED_H
+#define LANE_BED_H
 
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "hawser/clock.h"
-#include "hawser/identity.h"
 #include "hawser/lane.h"
 #include "hawser/log.h"
+#include "tunnel/key_pair.h"
 
 enum { HANG_US = 20000000 };
-
-static struct {
-    SSL_CTX *accept, *dial;
-    uint8_t pin[CONFIG_PIN_BYTES];
-} keys[2];
-
-/* Before the tests fork. */
-static void make_keys(void)
-{
-    char error[IDENTITY_ERROR_MAX];
-    for (int i = 0; i < 2; i++) {
-        char dir[] = "/tmp/hawser-lane-XXXXXX", path[64];
-        struct identity *id = NULL;
-        if (mkdtemp(dir) == NULL || identity_generate(dir, "lane", error) < 0 ||
-            identity_load(&id, dir, error) < 0 || identity_tls_context(id, 1, &keys[i].accept) < 0 ||
-            identity_tls_context(id, 0, &keys[i].dial) < 0) {
-            fprintf(stderr, "no identity: %s\n", error);
-            exit(EXIT_FAILURE);
-        }
-        identity_pin(id, keys[i].pin);
-        identity_free(id);
-        snprintf(path, sizeof(path), "%s/node.key", dir);
-        unlink(path);
-        snprintf(path, sizeof(path), "%s/node.crt", dir);
-        unlink(path);
-        rmdir(dir);
-    }
-}
-
-static void free_keys(void)
-{
-    for (int i = 0; i < 2; i++) {
-        SSL_CTX_free(keys[i].accept);
-        SSL_CTX_free(keys[i].dial);
-    }
-}
 
 static struct loop *loops[2];
 
