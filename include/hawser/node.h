@@ -159,15 +159,15 @@ int peers_apply(struct node *n);
 void peers_end(struct node *n, void (*done)(struct node *n));
 /* The configured peer with that index, or NULL. Main. */
 struct node_peer *peers_by_index(struct node *n, size_t index);
-/* A new landscape for a configuration, with the addresses that the peers' lanes come from; *out is NULL when that is what
- * the node has already. Main. */
+/* A new landscape for a configuration, with the addresses that the peers' lanes come from; *out is NULL when
+ * that is what the node has already. Main. */
 int peers_landscape(struct node *n, struct landscape **out, struct config *config);
 /* Tell the keeper which peers are up. Main. */
 void peers_tell_keeper(struct node *n);
 
 /* ---- landscape.c ---- */
-/* more: further addresses that no peer may reach, e.g. where lanes come from. was: NULL, or the one to replace: when
- * configuration and addresses are still its own, *out is NULL and no rules are made. */
+/* more: further addresses that no peer may reach, e.g. where lanes come from. was: NULL, or the one to
+ * replace: when configuration and addresses are still its own, *out is NULL and no rules are made. */
 int landscape_new(struct landscape **out, const struct landscape *was, struct config *config,
                   const struct addr *more, size_t more_count);
 struct landscape *landscape_ref(struct landscape *l);
