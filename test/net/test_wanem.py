@@ -2,13 +2,16 @@
 exactly; how late packets are beyond that is for the benchmark."""
 
 import copy
+import fcntl
 import itertools
 import json
 import os
+import pty
 import signal
 import socket
 import struct
 import subprocess
+import termios
 import time
 
 from bed import Bed, main, program, wait_for
@@ -322,6 +325,29 @@ def test_the_report_for_people():
         assert process.returncode == 0 and err == ""
         assert "profile none, seed 1" in out and "a-to-b\n" in out and "b-to-a\n" in out
         assert "(lost at random)" in out and "\033" not in out, out  # no live line where there is no terminal
+
+
+def test_a_terminal_shows_a_line_a_second():
+    with Bed("none", ipv6=False) as bed:
+        path = os.path.join(bed.folder, "plan.ini")
+        with open(path, "w", encoding="ascii") as file:
+            file.write("[schedule]\nat 100ms = down b-to-a\n")
+        terminal, end = pty.openpty()
+        try:
+            fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+            process = bed.far.popen([program("hawser-wanem"), "--a", f"two0@{bed.near.netns}", "--b",
+                                     f"two0@{bed.far.netns}", "--profile", path], stdout=end, stderr=end)
+            os.close(end)
+            seen = ""
+            while "2 s a-to-b" not in seen:
+                seen += os.read(terminal, 4096).decode()
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(10) == 0
+        finally:
+            os.close(terminal)
+        assert "s: down b-to-a\r\n" in seen, seen
+        lines = [line for line in seen.split("\r\033[K") if " s a-to-b " in line]
+        assert lines and all("bit/s" in line and len(line.split("\r")[0]) <= 59 for line in lines), lines
 
 
 def test_zero_keeps_the_sum_right():
