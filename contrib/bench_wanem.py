@@ -162,7 +162,8 @@ def render(rows, load):
     text = [bench_report.EMULATOR_HEADING, "",
             "Drawn by `contrib/bench_wanem.py --write`: hawser-wanem between two namespaces, with sender and receiver beside it",
             "on the same cores, packets of 1500 bytes. Delays are from before the sender's system call to the kernel's receive",
-            f"time stamp. {now}, commit {commit.stdout.strip() or 'unknown'}, {os.cpu_count()} cores, load average before: {load:.2f}.",
+            f"time stamp. {now}, commit {commit.stdout.strip() or 'unknown'}, {os.cpu_count()} cores, load average {load:.2f} before",
+            f"and {os.getloadavg()[0]:.2f} after, its own share included.",
             "", "| measure | reach | found | verdict |", "|---|---|---|---|"]
     text += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(text) + "\n"
