@@ -37,7 +37,7 @@ bool compress_is_worth(const uint8_t *bytes, size_t len);
 
 struct compressor;
 
-/* NULL when memory is out: send the block raw. */
+/* NULL when memory is out, or the cap reached: send the block raw. */
 struct compressor *compressor_take(int level);
 int compressor_level(const struct compressor *c);
 /* Compress len bytes (at most COMPRESS_INPUT_MAX) into a block's payload, all of which the other end can
@@ -50,8 +50,6 @@ int compressor_put(struct compressor *c, uint8_t out[static BLOCK_PAYLOAD_MAX], 
 bool compressor_is_open(const struct compressor *c);
 /* Back to the pool, whatever state it is in. NULL is fine. */
 void compressor_give(struct compressor *c);
-/* Bytes of memory that it holds. */
-size_t compressor_bytes(const struct compressor *c);
 
 /* ---- in ---- */
 
@@ -69,7 +67,14 @@ struct decompressor *decompressor_take(void); /* NULL: memory is out */
 int decompressor_get(struct decompressor *d, uint8_t *out, size_t out_len, const uint8_t *piece,
                      size_t piece_len);
 void decompressor_give(struct decompressor *d);
-size_t decompressor_bytes(const struct decompressor *d);
+
+/* ---- memory ---- */
+
+/* Bytes that all contexts of the process take now, those in pools too. Any thread. */
+uint64_t compress_bytes_total(void);
+/* Past so many no compressor is made anew; what is compressed by the peers is decoded all the same, a context
+ * of at most 2.5 MB a lane. UINT64_MAX at first. */
+void compress_set_cap(uint64_t bytes);
 
 /* Free the calling thread's pool; at its end. */
 void compress_thread_end(void);

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -28,6 +29,7 @@ static_assert(LENGTH_BYTES_MAX + FRAME_HEADER_BYTES_MAX + ZSTD_COMPRESSBOUND(COM
 struct compressor {
     ZSTD_CCtx *zstd;
     struct compressor *next_spare;
+    size_t counted; /* in bytes_total */
     int level;
     bool open;
 };
@@ -35,6 +37,7 @@ struct compressor {
 struct decompressor {
     ZSTD_DCtx *zstd;
     struct decompressor *next_spare;
+    size_t counted;
     bool open;
 };
 
@@ -43,6 +46,26 @@ static _Thread_local struct {
     struct decompressor *in;
     unsigned out_count, in_count;
 } spare;
+
+static _Atomic uint64_t bytes_total;
+static _Atomic uint64_t bytes_cap = UINT64_MAX;
+
+/* A context grows when a frame begins. */
+static void count_bytes(size_t *counted, size_t now)
+{
+    atomic_fetch_add_explicit(&bytes_total, (uint64_t)now - *counted, memory_order_relaxed);
+    *counted = now;
+}
+
+uint64_t compress_bytes_total(void)
+{
+    return atomic_load_explicit(&bytes_total, memory_order_relaxed);
+}
+
+void compress_set_cap(uint64_t bytes)
+{
+    atomic_store_explicit(&bytes_cap, bytes, memory_order_relaxed);
+}
 
 /* ---- worth it? ---- */
 
@@ -71,6 +94,7 @@ bool compress_is_worth(const uint8_t *bytes, size_t len)
 
 static void compressor_free(struct compressor *c)
 {
+    count_bytes(&c->counted, 0);
     ZSTD_freeCCtx(c->zstd);
     free(c);
 }
@@ -95,7 +119,7 @@ struct compressor *compressor_take(int level)
     if (c != NULL) {
         spare.out = c->next_spare;
         spare.out_count--;
-    } else {
+    } else if (compress_bytes_total() < atomic_load_explicit(&bytes_cap, memory_order_relaxed)) {
         c = compressor_new();
     }
     if (c == NULL)
@@ -117,11 +141,6 @@ bool compressor_is_open(const struct compressor *c)
     return c->open;
 }
 
-size_t compressor_bytes(const struct compressor *c)
-{
-    return ZSTD_sizeof_CCtx(c->zstd);
-}
-
 static int error_of(size_t zstd_result)
 {
     return ZSTD_getErrorCode(zstd_result) == ZSTD_error_memory_allocation ? -ENOMEM : -ERR_COMPRESSED;
@@ -140,6 +159,8 @@ int compressor_put(struct compressor *c, uint8_t out[static BLOCK_PAYLOAD_MAX], 
         return error_of(left);
     if (left > 0)
         return -ERR_COMPRESSED; /* the bound above does not hold */
+    if (!c->open)
+        count_bytes(&c->counted, ZSTD_sizeof_CCtx(c->zstd));
     c->open = !last;
     return (int)(payload.at + to.pos - out);
 }
@@ -149,7 +170,7 @@ void compressor_give(struct compressor *c)
     if (c == NULL)
         return;
     ZSTD_CCtx_reset(c->zstd, ZSTD_reset_session_only);
-    if (spare.out_count >= SPARE_MAX || ZSTD_sizeof_CCtx(c->zstd) > SPARE_BYTES_MAX) {
+    if (spare.out_count >= SPARE_MAX || c->counted > SPARE_BYTES_MAX) {
         compressor_free(c);
         return;
     }
@@ -179,6 +200,7 @@ int compress_payload_get(const uint8_t *payload, size_t len, uint32_t *decoded_l
 
 static void decompressor_free(struct decompressor *d)
 {
+    count_bytes(&d->counted, 0);
     ZSTD_freeDCtx(d->zstd);
     free(d);
 }
@@ -208,11 +230,6 @@ struct decompressor *decompressor_take(void)
     return d;
 }
 
-size_t decompressor_bytes(const struct decompressor *d)
-{
-    return ZSTD_sizeof_DCtx(d->zstd);
-}
-
 /* The library would also read frames of its old formats, and skip skippable ones: neither is ours. */
 static bool begins_a_frame(const uint8_t *piece, size_t len)
 {
@@ -234,7 +251,8 @@ int decompressor_get(struct decompressor *d, uint8_t *out, size_t out_len, const
                      size_t piece_len)
 {
     assert(piece_len > 0);
-    if (!d->open && !begins_a_frame(piece, piece_len))
+    bool begins = !d->open;
+    if (begins && !begins_a_frame(piece, piece_len))
         return -ERR_COMPRESSED;
     d->open = true;
     ZSTD_inBuffer from = {piece, piece_len, 0};
@@ -248,6 +266,8 @@ int decompressor_get(struct decompressor *d, uint8_t *out, size_t out_len, const
         if (from.pos == in_was && to.pos == out_was)
             return -ERR_COMPRESSED; /* more comes out than was said */
     }
+    if (begins)
+        count_bytes(&d->counted, ZSTD_sizeof_DCtx(d->zstd));
     bool ended = left == 0;
     if (from.pos < from.size || to.pos < to.size || (!ended && (out_len == 0 || has_more(d))))
         return -ERR_COMPRESSED;

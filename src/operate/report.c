@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "hawser/clock.h"
+#include "hawser/compress.h"
 
 struct report {
     struct node *node;
@@ -191,7 +192,7 @@ static json_t *status_json(struct node *n)
                      "node", n->name, "uptime_s", (double)(clock_now_us() - n->started_us) / 1e6, "workers",
                      workers, "sessions", (json_int_t)atomic_load(&n->sessions), "sessions_max",
                      (json_int_t)atomic_load(&n->sessions_max), "memory_bytes",
-                     (json_int_t)chunk_bytes_total(), "memory_cap_bytes",
+                     (json_int_t)(chunk_bytes_total() + compress_bytes_total()), "memory_cap_bytes",
                      (json_int_t)n->landscape->config->memory_bytes, "accepting",
                      (int)(n->accepting || !n->wants_intercept), "peers_up", (json_int_t)up, "peers_total",
                      (json_int_t)n->by_index_count);
@@ -258,6 +259,15 @@ static const struct {
     {"out_bytes", "hawser_peer_out_bytes_total", "counter", "Bytes from the peer given to hosts here"},
     {"wire_in_bytes", "hawser_peer_wire_in_bytes_total", "counter", "Bytes received on the peer's lanes"},
     {"wire_out_bytes", "hawser_peer_wire_out_bytes_total", "counter", "Bytes sent on the peer's lanes"},
+    {"out_frame_bytes", "hawser_peer_out_frame_bytes_total", "counter",
+     "Bytes sent to the peer, before compression"},
+    {"out_block_bytes", "hawser_peer_out_block_bytes_total", "counter",
+     "Bytes sent to the peer, after compression"},
+    {"out_raw_blocks", "hawser_peer_out_raw_blocks_total", "counter", "Blocks sent without compression"},
+    {"in_frame_bytes", "hawser_peer_in_frame_bytes_total", "counter",
+     "Bytes received from the peer, decompressed"},
+    {"in_block_bytes", "hawser_peer_in_block_bytes_total", "counter",
+     "Bytes received from the peer, as they came"},
 };
 
 static void add_peer_metrics(struct lines *l, const json_t *peers)
@@ -287,10 +297,11 @@ static json_t *metrics_json(struct node *n, const json_t *peers)
     struct lines l = {0};
     add_line(&l, "# HELP hawser_sessions Live sessions\n# TYPE hawser_sessions gauge\nhawser_sessions %llu\n",
              (unsigned long long)atomic_load(&n->sessions));
-    add_line(&l,
-             "# HELP hawser_memory_bytes Bytes held for sessions\n# TYPE hawser_memory_bytes "
-             "gauge\nhawser_memory_bytes %llu\n",
-             (unsigned long long)chunk_bytes_total());
+    add_line(
+        &l,
+        "# HELP hawser_memory_bytes Bytes held for sessions and for compression\n# TYPE hawser_memory_bytes "
+        "gauge\nhawser_memory_bytes %llu\n",
+        (unsigned long long)(chunk_bytes_total() + compress_bytes_total()));
     add_line(&l,
              "# HELP hawser_accepting Whether new connections are caught\n# TYPE hawser_accepting "
              "gauge\nhawser_accepting %d\n",

@@ -9,6 +9,7 @@
 #include <sys/resource.h>
 
 #include "hawser/clock.h"
+#include "hawser/compress.h"
 #include "hawser/log.h"
 
 enum {
@@ -46,7 +47,8 @@ static void divide_memory(struct node *n, const struct config *c)
     if (opening < OPENING_MIN_BYTES)
         opening = OPENING_MIN_BYTES;
     n->tunnel_world.opening_credit_bytes = opening;
-    uint64_t reserved = opening * c->peer_count;
+    uint64_t contexts = half / 4, reserved = opening * c->peer_count + contexts;
+    compress_set_cap(contexts);
     budget_init(&n->memory.floor, half);
     budget_init(&n->memory.growth, reserved < half / 2 ? half - reserved : half / 2);
 

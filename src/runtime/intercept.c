@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "hawser/clock.h"
+#include "hawser/compress.h"
 #include "hawser/log.h"
 #include "hawser/node.h"
 #include "hawser/relay.h"
@@ -459,7 +460,7 @@ static enum bypass_reason tight_budget(struct node *n, unsigned percent, char *f
                  (unsigned long long)atomic_load(&n->sessions_max));
         return BYPASS_SESSIONS;
     }
-    uint64_t used = chunk_bytes_total(), cap = n->landscape->config->memory_bytes;
+    uint64_t used = chunk_bytes_total() + compress_bytes_total(), cap = n->landscape->config->memory_bytes;
     if (over(used, cap, percent) || over(budget_used(&n->memory.floor), n->memory.floor.cap, percent)) {
         snprintf(figures, size, "%llu MB of %llu MB", (unsigned long long)used >> 20,
                  (unsigned long long)cap >> 20);

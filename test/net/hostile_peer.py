@@ -42,6 +42,15 @@ def block(payload, kind=0, length=None):
     return bytes([kind]) + (len(payload) if length is None else length).to_bytes(3, "big") + payload
 
 
+def zstd_piece(payload, first=True, window=0x48, last=False, said=None, kind=0):
+    """A compressed block's payload around one zstd block: raw (kind 0), or a byte `said` times (kind 1). first: it
+    begins a zstd frame, whose window is 512 KB (0x48) or as said."""
+    size = len(payload) if kind == 0 else said
+    piece = (b"\x28\xb5\x2f\xfd\0" + bytes([window]) if first else b"") + \
+        (size << 3 | kind << 1 | last).to_bytes(3, "little") + payload
+    return varint(len(payload) if said is None else said) + piece
+
+
 def blocks(frames, most=16000):
     """Many frames in as many blocks as they need."""
     out, payload = bytearray(), bytearray()

@@ -335,6 +335,26 @@ def test_dialling_a_stranger():
 # --- frames that end the lane -------------------------------------------------------------------------
 
 
+def compressed_blocks_that_end_the_lane(scene, good):
+    wrong = "does not decode to what it says"
+    ping = hp.ping_frame(300)
+    for payload, text in ((b"", "value that its type forbids"), (b"\3", "ends before its fields"),
+                          (hp.varint(65537) + b"x", "longer than its type"), (b"\3abc", wrong),
+                          (hp.zstd_piece(ping, first=False), wrong), (hp.zstd_piece(ping, window=0x60), wrong),
+                          (hp.zstd_piece(ping, said=2), wrong), (hp.zstd_piece(ping, said=4), wrong),
+                          (hp.zstd_piece(ping, said=0), wrong), (hp.zstd_piece(ping, last=True) + b"x", wrong),
+                          (hp.varint(65536) + hp.zstd_piece(b"\0", said=131071, kind=1)[3:], wrong),
+                          (hp.zstd_piece(b"\0", said=65536, kind=1), "unknown type"),
+                          (hp.zstd_piece(good[:-1]), "ends before its fields")):
+        scene.ends_lane(block(payload, kind=1), text, features=1)
+    with scene.peer(features=1) as peer:  # and these do not
+        peer.send(block(hp.zstd_piece(hp.ping_frame(1)), kind=1) + block(hp.ping_frame(2)) +
+                  block(hp.zstd_piece(b"", first=False, last=True), kind=1) +
+                  block(hp.zstd_piece(hp.ping_frame(3), last=True), kind=1))
+        for _ in range(2):  # the first may answer what came before the last block
+            peer.wait_pong()
+
+
 def test_blocks_and_frames_that_end_the_lane():
     with Scene() as scene:
         mine = 1 << 1 | hp.side_of(scene.pin, scene.dc_pin)
@@ -345,6 +365,7 @@ def test_blocks_and_frames_that_end_the_lane():
             scene.ends_lane(payload, "unknown type")
         for length in (0, 65537, 0xffffff):
             scene.ends_lane(block(b"", length=length), "")
+        compressed_blocks_that_end_the_lane(scene, good)
         for cut in (1, 2, 3, len(good) - 1):
             scene.ends_lane(block(good[:cut]), "ends before its fields")
         scene.ends_lane(block(hp.ping_frame(1) + good[:5]), "ends before its fields")

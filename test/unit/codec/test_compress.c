@@ -52,6 +52,7 @@ static void pair_free(struct pair *p)
     compressor_give(p->out);
     decompressor_give(p->in);
     compress_thread_end();
+    ck_assert_uint_eq(compress_bytes_total(), 0);
 }
 
 /* The payload in a heap block of exactly its size. */
@@ -181,8 +182,8 @@ START_TEST(test_contexts_go_back_to_the_pool)
         ck_assert(!compressor_is_open(p.out));
         ck_assert_int_gt(carry(&p, bytes, sizeof(bytes), false), 7900);
     }
-    ck_assert_uint_lt(compressor_bytes(p.out), 2 << 20);
-    ck_assert_uint_lt(decompressor_bytes(p.in), 2 << 20);
+    ck_assert_uint_gt(compress_bytes_total(), 1 << 20);
+    ck_assert_uint_lt(compress_bytes_total(), 3 << 20);
     pair_free(&p);
 }
 END_TEST
@@ -198,18 +199,12 @@ START_TEST(test_the_pool_is_bounded)
         in[i] = decompressor_take();
         ck_assert_int_gt(compressor_put(out[i], payload, bytes, sizeof(bytes), false), 0);
     }
-    const struct compressor *large = out[0];
-    ck_assert_uint_gt(compressor_bytes(large), 4 << 20);
+    ck_assert_uint_gt(compress_bytes_total(), 30 << 20);
     for (int i = 0; i < 12; i++) {
         compressor_give(out[i]);
         decompressor_give(in[i]);
     }
-    for (int i = 0; i < 12; i++) {
-        out[i] = compressor_take(1);
-        ck_assert_uint_lt(compressor_bytes(out[i]), 4 << 20);
-    }
-    for (int i = 0; i < 12; i++)
-        compressor_give(out[i]);
+    ck_assert_uint_lt(compress_bytes_total(), 8 << 20);
     compressor_give(NULL);
     decompressor_give(NULL);
     compress_thread_end();
@@ -250,6 +245,28 @@ START_TEST(test_document_s_example)
     ck_assert_uint_eq(at, wire_len);
     decompressor_give(d);
     compress_thread_end();
+}
+END_TEST
+
+START_TEST(test_memory_is_capped)
+{
+    struct compressor *out[12];
+    uint8_t payload[BLOCK_PAYLOAD_MAX], bytes[1000] = {0};
+    int made = 0;
+    compress_set_cap(5 << 20);
+    while (made < 12 && (out[made] = compressor_take(1)) != NULL)
+        ck_assert_int_gt(compressor_put(out[made++], payload, bytes, sizeof(bytes), false), 0);
+    ck_assert_int_ge(made, 3);
+    ck_assert_int_lt(made, 12);
+    compressor_give(out[0]); /* one in the pool may be had again */
+    out[0] = compressor_take(1);
+    ck_assert_ptr_nonnull(out[0]);
+    ck_assert_ptr_null(compressor_take(1));
+    for (int i = 0; i < made; i++)
+        compressor_give(out[i]);
+    compress_thread_end();
+    ck_assert_uint_eq(compress_bytes_total(), 0);
+    compress_set_cap(UINT64_MAX);
 }
 END_TEST
 
@@ -398,7 +415,8 @@ START_TEST(test_the_largest_window_is_taken)
     size_t len = frame_with(ZSTD_c_windowLog, COMPRESS_WINDOW_LOG, frame, sizeof(frame));
     struct decompressor *d = decompressor_take();
     ck_assert_int_eq(decompressor_get(d, out, sizeof(out), frame, len), 1);
-    ck_assert_uint_lt(decompressor_bytes(d), 3 << 20);
+    ck_assert_uint_gt(compress_bytes_total(), 2 << 20);
+    ck_assert_uint_lt(compress_bytes_total(), 5 << 19);
     decompressor_give(d);
     compress_thread_end();
 }
@@ -456,6 +474,7 @@ int main(void)
     tcase_add_test(stream, test_a_level_changes_between_frames);
     tcase_add_test(stream, test_contexts_go_back_to_the_pool);
     tcase_add_test(stream, test_the_pool_is_bounded);
+    tcase_add_test(stream, test_memory_is_capped);
     tcase_add_test(stream, test_document_s_example);
     suite_add_tcase(suite, stream);
     TCase *refused = tcase_create("refused");

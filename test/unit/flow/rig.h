@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "hawser/clock.h"
+#include "hawser/compress.h"
 #include "hawser/greeter.h"
 #include "hawser/identity.h"
 #include "hawser/log.h"
@@ -39,6 +40,7 @@ static void *rig_run_loop(void *arg)
     struct rig_loop *l = arg;
     loop_run(l->loop);
     leg_thread_end();
+    compress_thread_end();
     chunk_thread_end();
     return NULL;
 }
@@ -412,6 +414,7 @@ static __attribute__((unused)) void rig_end(struct rig *r)
     for (unsigned i = 0; i < r->loop_count; i++)
         loop_free(r->loops[i].loop);
     leg_thread_end();
+    compress_thread_end();
     chunk_thread_end();
     for (int i = 0; i < 2; i++) {
         struct rig_node *n = &r->nodes[i];

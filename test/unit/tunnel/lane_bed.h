@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include "hawser/clock.h"
+#include "hawser/compress.h"
 #include "hawser/lane.h"
 #include "hawser/log.h"
 #include "tunnel/key_pair.h"
@@ -42,6 +43,7 @@ static void free_loops(void)
 {
     for (int i = 0; i < 2; i++)
         loop_free(loops[i]);
+    compress_thread_end();
     chunk_thread_end();
     ck_assert_uint_eq(chunk_bytes_total(), 0);
 }

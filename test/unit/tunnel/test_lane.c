@@ -553,6 +553,7 @@ static struct handover handover;
 static void *run_loop(void *arg)
 {
     loop_run(arg);
+    compress_thread_end();
     chunk_thread_end();
     return NULL;
 }
