@@ -13,7 +13,7 @@ from bed import SOURCE, Bed, Skip, main, wait_for
 from bed_hosts import NETNS_FOLDER
 
 DESK = os.path.join(SOURCE, "contrib", "desk.py")
-PATIENCE_S = 60
+PATIENCE_S = 100
 
 
 def desk(*arguments, **kw):

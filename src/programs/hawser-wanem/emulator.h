@@ -34,7 +34,7 @@ int emulator_change(struct emulator *emulator, const char *text, char error[PARA
 /* When the schedule has its next event, EMULATOR_NEVER if it has no more. */
 uint64_t emulator_event_ns(const struct emulator *emulator);
 /* Carries out the next event; its text, and in error why it was refused ("" if it was not: a schedule is
- * checked when it is read, but a command may have made the MTU too large for an event's queue since). */
+ * checked when it is read, but a command may have made the rate too low for the queue of an event since). */
 const char *emulator_event(struct emulator *emulator, char error[PARAMS_ERROR_MAX]);
 
 #endif

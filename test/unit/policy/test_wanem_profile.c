@@ -1,14 +1,27 @@
-/* The reader of the profiles of hawser-wanem, and the changes that it shares with the control socket. */
+/* The reader of the profiles of hawser-wanem, the changes that it shares with the control socket, and the
+ * clock of a schedule. */
 #include <check.h>
 #include <stdlib.h>
 
 #define HAWSER_WANEM_PROFILES "/nowhere"
+#include "../../../src/programs/hawser-wanem/emulator.c"
 #include "../../../src/programs/hawser-wanem/params.c"
 #include "../../../src/programs/hawser-wanem/profile.c"
 
 static struct link_params fresh[WANEM_DIRECTIONS];
 static struct schedule plan;
 static char error[PROFILE_ERROR_MAX];
+
+/* In place of the threads: what they were told last. */
+static struct link_params told[WANEM_DIRECTIONS];
+static uint64_t told_limit[WANEM_DIRECTIONS];
+
+void pump_set(struct pump *pump, const struct link_params *params, uint64_t queue_limit)
+{
+    size_t direction = (size_t)((const char *)pump - (const char *)told);
+    told[direction] = *params;
+    told_limit[direction] = queue_limit;
+}
 
 static void begin(void)
 {
@@ -208,6 +221,70 @@ START_TEST(test_changes_are_all_or_nothing)
 }
 END_TEST
 
+/* The events of an emulator that starts at 1000 s, each at its time; the pumps are addresses only. */
+static struct emulator *start(struct emulator *emulator, const char *text)
+{
+    *emulator = (struct emulator){.mtu = 1500};
+    for (size_t i = 0; i < WANEM_DIRECTIONS; i++) {
+        emulator->pumps[i] = (struct pump *)(void *)((char *)told + i);
+    }
+    ck_assert_int_eq(parse(text), 0);
+    memcpy(emulator->link, fresh, sizeof fresh);
+    emulator->schedule = plan;
+    emulator_start(emulator, 1000 * UINT64_C(1000000000));
+    return emulator;
+}
+
+static void expect(struct emulator *emulator, unsigned at_ms, const char *change)
+{
+    char why[PARAMS_ERROR_MAX];
+    ck_assert_uint_eq(emulator_event_ns(emulator), 1000000 * (UINT64_C(1000000) + at_ms));
+    ck_assert_str_eq(emulator_event(emulator, why), change);
+    ck_assert_str_eq(why, "");
+}
+
+START_TEST(test_a_schedule_ends)
+{
+    struct emulator emulator;
+    start(&emulator,
+          "[both]\nrate = 10mbit\ndelay = 50ms\n[schedule]\nat 0 = set both delay 100ms\nat 2s = down\n"
+          "at 2s = up a-to-b\n");
+    ck_assert_uint_eq(told_limit[0], 125000);
+    expect(&emulator, 0, "set both delay 100ms");
+    ck_assert_uint_eq(told[1].delay_ns, 100000000);
+    expect(&emulator, 2000, "down");
+    ck_assert(!told[0].link_up && !told[1].link_up);
+    expect(&emulator, 2000, "up a-to-b");
+    ck_assert(told[0].link_up && !told[1].link_up);
+    ck_assert_uint_eq(emulator_event_ns(&emulator), EMULATOR_NEVER);
+}
+END_TEST
+
+START_TEST(test_a_schedule_begins_anew)
+{
+    struct emulator emulator;
+    start(&emulator, "[schedule]\nat 1s = down\nat 2500ms = up\nrepeat = 2500ms\n");
+    for (unsigned round = 0; round < 3; round++) {
+        expect(&emulator, 2500 * round + 1000, "down");
+        expect(&emulator, 2500 * round + 2500, "up");
+    }
+}
+END_TEST
+
+START_TEST(test_an_event_that_has_become_impossible_is_passed_over)
+{
+    struct emulator emulator;
+    char why[PARAMS_ERROR_MAX];
+    start(&emulator, "[both]\nrate = 10mbit\n[schedule]\nat 1s = set both queue 2ms\nat 2s = down\n");
+    ck_assert_int_eq(emulator_change(&emulator, "set both rate 1mbit", why), 0);
+    emulator_event(&emulator, why);
+    ck_assert_ptr_nonnull(strstr(why, "queue: 250 bytes"));
+    ck_assert_int_eq(told[0].queue_form, QUEUE_AUTO);
+    expect(&emulator, 2000, "down");
+    ck_assert(!told[0].link_up);
+}
+END_TEST
+
 START_TEST(test_a_file_that_is_not_there_is_named)
 {
     char name[PROFILE_NAME_MAX];
@@ -253,6 +330,9 @@ int main(void)
     tcase_add_test(cases, test_a_schedule_has_a_bound);
     tcase_add_test(cases, test_a_queue_that_lets_nothing_pass_is_found_in_the_second_round);
     tcase_add_test(cases, test_changes_are_all_or_nothing);
+    tcase_add_test(cases, test_a_schedule_ends);
+    tcase_add_test(cases, test_a_schedule_begins_anew);
+    tcase_add_test(cases, test_an_event_that_has_become_impossible_is_passed_over);
     tcase_add_test(cases, test_a_file_that_is_not_there_is_named);
     tcase_add_test(cases, test_the_profiles_that_come_along);
     suite_add_tcase(suite, cases);
