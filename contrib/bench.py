@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -280,6 +281,47 @@ def cpu_a_gigabyte(plan, kind, run):
         return {"near_s": near * per, "far_s": far * per, "mbit_s": size * 8 / 1e6 / seconds}
 
 
+def zstd_alone(path):
+    """What compress_bench finds at level 1: share of the file, CPU seconds a GB to compress and to decompress."""
+    program = os.path.join(bed.BUILD, "test", "compress_bench")
+    if not os.path.exists(program):
+        raise Missing(f"{program} is not built")
+    done = subprocess.run([program, path], capture_output=True, text=True, check=True)
+    words = done.stdout.splitlines()[1].split()
+    return float(words[2]), float(words[3]), float(words[7])
+
+
+def compressed(plan, run):
+    """The least of three transfers of text, compressed at level 1, beside the same uncompressed and zstd alone."""
+    size = (32 if plan.quick else 256) * MB
+    classes = "[class plain]\nports = 81\ncompress = off\n[class text]\nports = 80\ncompress = 1\n"
+    with Cell(None, Hawser, run, extra=classes) as cell:
+        plain = cell.net.nginx(port=81)
+        path = os.path.join(cell.web.root, "text")
+        bed.make_text_file(path, size, seed=run)
+        os.symlink(path, os.path.join(plain.root, "text"))
+        size = os.path.getsize(path)
+        share, zstd_s, unzstd_s = zstd_alone(path)
+        found = {"zstd_s": zstd_s, "unzstd_s": unzstd_s, "zstd_share": share}
+        for name, web in (("plain_", plain), ("", cell.web)):
+            rounds = []
+            for _ in range(3):
+                before, wire = cell.cpu(), cell.contender.pair.far.ctl("peers")[0]["wire_out_bytes"]
+                cell.net.download(cell.net.client, web, "text", timeout=120)
+                after = cell.cpu()
+                wire = cell.contender.pair.far.ctl("peers")[0]["wire_out_bytes"] - wire
+                rounds.append(((after[0] - before[0]) * 1e9 / size, (after[1] - before[1]) * 1e9 / size, wire / size))
+            found[name + "near_s"], found[name + "far_s"], found[name + "share"] = (min(column) for column in zip(*rounds))
+        found["share_of_zstd"] = found["share"] / share
+        found["far_of_parts"] = found["far_s"] / (zstd_s + found["plain_far_s"])
+        found["near_of_parts"] = found["near_s"] / (unzstd_s + found["plain_near_s"])
+        return found
+
+
+def compress(plan):
+    return [("hawser", lambda run: compressed(plan, run))]
+
+
 def cpu(plan):
     kinds = [Hawser, Stunnel, Haproxy] if plan.quick else [Hawser] + plan.fast_rivals()
     return [(kind.name, lambda run, kind=kind: cpu_a_gigabyte(plan, kind, run)) for kind in kinds
@@ -395,6 +437,7 @@ WORKLOADS = {
     "echo": echo,
     "latency": latency,
     "cpu": cpu,
+    "compress": compress,
     "sessions": sessions,
     "idle": idle,
 }

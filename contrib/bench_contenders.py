@@ -104,13 +104,15 @@ class DirectBbr(Contender):
 
 
 class Hawser(Contender):
-    """rate: a factor on the link's true rate that both ends are told; None: they are told nothing."""
+    """rate: a factor on the link's true rate that both ends are told; None: they are told nothing. extra: more
+    sections for both."""
 
     name, title, transparent = "hawser", "hawser", True
 
-    def __init__(self, net, link=None, rate=1.0, store=False):
+    def __init__(self, net, link=None, rate=1.0, store=False, extra=""):
         super().__init__(net, link)
         self.rate = rate
+        self.extra = extra
         self.store = store
         self.pair = None
         self.opened_before = 0
@@ -124,7 +126,8 @@ class Hawser(Contender):
     def start(self):
         up, down = (self.link.up_bps, self.link.down_bps) if self.link else (0, 0)
         self.pair = self.net.pair(near=self._changes("dc", up, "store-near"),
-                                  far=self._changes("branch", down, "store-far"), wait=False)
+                                  far=self._changes("branch", down, "store-far"), wait=False,
+                                  near_extra=self.extra, far_extra=self.extra)
         self.pair.wait_up(60)
         bed.wait_for(self._all_lanes, 60, "all lanes of both nodes")
         if self.link:

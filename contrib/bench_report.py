@@ -166,9 +166,19 @@ def cost_rows(figures):
     return rows
 
 
+def compress_rows(figures):
+    rows = []
+    for metric, text, limit in (("share_of_zstd", "text: bytes on the wire, of zstd -1 of the whole file", 1.02),
+                                ("far_of_parts", "  CPU of the sending node, of zstd -1 and hawser without it", 1.1),
+                                ("near_of_parts", "  CPU of the receiving node, likewise", 1.1)):
+        rows.append(Row(text, f"<= {limit}", figures.value("compress", "hawser", metric), limit, "", 3,
+                        trouble=figures.trouble("compress", "hawser")))
+    return rows
+
+
 def rows_of(document):
     figures = Figures(document["results"])
-    rows = geo_rows(figures) + link_rows(figures) + latency_rows(figures) + cost_rows(figures)
+    rows = geo_rows(figures) + link_rows(figures) + latency_rows(figures) + cost_rows(figures) + compress_rows(figures)
     return [row for row in rows if row.measured]
 
 
@@ -208,6 +218,10 @@ DETAILS = {
                                                   ("p999_us", "p99.9, us", 0)]),
     "cpu": ("Incompressible bytes on plain veth, CPU seconds a GB",
             [("near_s", "near", 2), ("far_s", "far", 2), ("mbit_s", "Mbit/s", 0)]),
+    "compress": ("Text on plain veth at level 1 (lines of a log), CPU seconds a GB; the far node sends",
+                 [("far_s", "far", 2), ("near_s", "near", 2), ("share", "wire, of the file", 4),
+                  ("plain_far_s", "far, uncompressed", 2), ("plain_near_s", "near, uncompressed", 2),
+                  ("zstd_s", "zstd -1", 2), ("unzstd_s", "and back", 2), ("zstd_share", "its file", 4)]),
     "sessions": ("New connections, 200 bytes up, 2000 down, plain veth",
                  [("a_second", "a second", 0), ("a_core_second", "a second and core", 0), ("near_us", "CPU near, us", 0),
                   ("far_us", "CPU far, us", 0), ("connect_p99_us", "connect p99, us", 0)]),

@@ -41,11 +41,11 @@ from bed_hosts import (
     BUILD, NETNS_FOLDER, SOURCE, Host, Interrupted, Skip, cpu_seconds, end_groups, has_ipv6, ip_batch,
     kill_inside, netns_lock, program, remove_stale, sha256_of, signals_held, tail, wait_for, why_not)
 from bed_programs import (
-    Daemon, Nginx, Pair, Transfer, Wanem, conf_text, make_file, merged_sections, profile_path)
+    Daemon, Nginx, Pair, Transfer, Wanem, conf_text, make_file, make_text_file, merged_sections, profile_path)
 
 __all__ = [
     "BUILD", "SOURCE", "Bed", "Branch", "Daemon", "Host", "Interrupted", "Nginx", "Pair", "Skip", "Transfer",
-    "Wanem", "conf_text", "cpu_seconds", "has_ipv6", "main", "make_file", "program", "sha256_of", "tail",
+    "Wanem", "conf_text", "cpu_seconds", "has_ipv6", "main", "make_file", "make_text_file", "program", "sha256_of", "tail",
     "wait_for", "why_not"]
 
 _numbers = itertools.count(1)

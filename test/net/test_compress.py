@@ -2,25 +2,12 @@
 
 import hashlib
 import os
-import random
 
-from bed import Bed, main, wait_for
+from bed import Bed, main, make_text_file, wait_for
 from peers import PATIENCE_S, Task, wait_no_sessions
 
 SIZE = 20_000_000
 TEXT_SHARE = 0.16  # zstd -1 makes 0.146 of such a file
-
-
-def text_file(path, size=SIZE, seed=1):
-    """Lines as of a web server's log."""
-    generator = random.Random(seed)
-    with open(path, "w", encoding="ascii") as file:
-        while file.tell() < size:
-            file.write("".join(
-                f'10.1.{generator.randrange(40)}.{generator.randrange(250)} - - "GET /items/'
-                f'{generator.randrange(100000)} HTTP/1.1" {generator.choice((200, 200, 304, 404))} '
-                f'{generator.randrange(5000)} "https://www.example.com/list?page={generator.randrange(50)}"\n'
-                for _ in range(1000)))
 
 
 class Wire:
@@ -38,7 +25,7 @@ def test_text_costs_a_fraction():
     with Bed("branch") as bed:
         pair = bed.pair()
         web = bed.nginx()
-        text_file(os.path.join(web.root, "log"))
+        make_text_file(os.path.join(web.root, "log"), SIZE)
         size = os.path.getsize(os.path.join(web.root, "log"))
         wire = Wire(pair.far)
         bed.download(bed.client, web, "log")
@@ -73,7 +60,7 @@ def test_a_class_without_compression_goes_raw():
         pair = bed.pair(near_extra=extra, far_extra=extra)
         plain, hard = bed.nginx(port=81), bed.nginx(port=82)
         for web in (plain, hard):
-            text_file(os.path.join(web.root, "log"), 5_000_000)
+            make_text_file(os.path.join(web.root, "log"), 5_000_000)
         size = os.path.getsize(os.path.join(plain.root, "log"))
         wire = Wire(pair.far)
         bed.download(bed.client, plain, "log")
@@ -128,7 +115,7 @@ def test_an_idle_lane_ends_its_frame():
     with Bed("lan") as bed:
         pair = bed.pair()
         web = bed.nginx()
-        text_file(os.path.join(web.root, "log"), 1_000_000)
+        make_text_file(os.path.join(web.root, "log"), 1_000_000)
         for _ in range(2):
             bed.download(bed.client, web, "log")
             wait_no_sessions(pair.near, pair.far)
