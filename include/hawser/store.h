@@ -96,7 +96,8 @@ void store_stream_end(struct store *s, struct store_stream *stream);
  * there already), -ENOBUFS (no memory, or the segment is in too many parts). */
 int store_fill(struct store *s, uint32_t source, const struct segment_id *id, uint32_t off,
                const uint8_t *bytes, uint32_t len, struct slice *out);
-/* The bytes at an address, with a reference; false if any of them is not here. */
+/* The bytes at an address, with a reference; false if any of them is not here. Whether a peer may refer to
+ * them is not asked: what another source filled may be false, or secret. */
 bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, uint32_t len,
                    struct slice *out);
 /* 0: own; else the source that filled it; -1: no such segment. */

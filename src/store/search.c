@@ -379,11 +379,13 @@ void search_span(struct store *s, struct store_stream *stream, const uint8_t *by
                        .block_bytes = FIRST_BLOCK_BYTES,
                        .one_in = density(stream)};
     s->match_count = s->pending_count = 0;
-    try_continuation(&f);
-    while (f.len - f.at >= STORE_KEY_BYTES) {
-        if (try_ends(&f) || try_resync(&f) || try_first(&f))
-            continue;
-        if (!try_anchors(&f))
+    bool after_match = stream->since_bytes == 0;
+    s->goes_on = try_continuation(&f) && after_match;
+    while (f.len - f.at >= STORE_MATCH_MIN) {
+        bool found = try_ends(&f);
+        if (!found && f.len - f.at >= STORE_KEY_BYTES)
+            found = try_first(&f) || try_resync(&f) || try_anchors(&f);
+        if (!found)
             break;
     }
     stream->since_bytes += len - f.at;

@@ -223,15 +223,29 @@ static void put_piece(struct store *s, struct piece piece)
         s->pieces[s->piece_count++] = piece;
 }
 
-/* The hints of [from, from + len) of the span, which is now at off. `next` is the first that is not done
- * with. */
-static void put_hints(struct store *s, uint32_t *next, uint32_t from, uint32_t len, const struct segment *g,
-                      uint32_t off)
+/* Bytes [from, to) of the span, which lie in one piece from off on. */
+struct appended {
+    uint32_t from, to;
+    struct segment *segment;
+    uint32_t off;
+    uint32_t next_hint; /* the first that is not put and not lost */
+};
+
+/* A literal, or a copy behind it: a hint's bytes may begin in one and end in the other. */
+static void extend_appended(struct store *s, struct appended *a, uint32_t from, uint32_t len,
+                            struct segment *g, uint32_t off)
 {
-    for (; *next < s->pending_count && s->pending[*next].from < from + len; ++*next) {
-        const struct pending *hint = &s->pending[*next];
-        if (hint->from >= from && hint->from - from + STORE_KEY_BYTES <= len)
-            hints_put(&s->hints, hint->key, position_of(g, off + hint->from - from));
+    if (a->segment == g && a->to == from && a->off + (a->to - a->from) == off)
+        a->to += len;
+    else
+        *a = (struct appended){
+            .from = from, .to = from + len, .segment = g, .off = off, .next_hint = a->next_hint};
+    for (; a->next_hint < s->pending_count; a->next_hint++) {
+        const struct pending *hint = &s->pending[a->next_hint];
+        if (hint->from + STORE_KEY_BYTES > a->to)
+            break; /* it may still be completed */
+        if (hint->from >= a->from)
+            hints_put(&s->hints, hint->key, position_of(g, a->off + (hint->from - a->from)));
     }
 }
 
@@ -258,7 +272,7 @@ static int write_run(struct store *s, struct store_stream *stream, const uint8_t
 }
 
 static int append_literal(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t from,
-                          uint32_t to, uint32_t *next_hint)
+                          uint32_t to, struct appended *appended)
 {
     while (from < to) {
         struct segment *g;
@@ -266,7 +280,7 @@ static int append_literal(struct store *s, struct store_stream *stream, const ui
         int written = write_run(s, stream, bytes + from, to - from, &g, &off);
         if (written < 0)
             return written;
-        put_hints(s, next_hint, from, (uint32_t)written, g, off);
+        extend_appended(s, appended, from, (uint32_t)written, g, off);
         put_piece(s, (struct piece){.segment = g, .off = off, .len = (uint32_t)written});
         from += (uint32_t)written;
     }
@@ -274,39 +288,43 @@ static int append_literal(struct store *s, struct store_stream *stream, const ui
 }
 
 /* Appended as well, if it fits into the run as a whole: a nicety, so a store without room goes without. */
-static void append_copy(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
-                        struct piece *piece)
+static void append_copy(struct store *s, struct store_stream *stream, const uint8_t *bytes,
+                        const struct match *m, struct piece *piece, struct appended *appended)
 {
     struct segment *g;
     uint32_t off;
-    if (stream->run_end - stream->run_at < len && !extend_run(s, stream))
+    if (stream->run_end - stream->run_at < m->len && !extend_run(s, stream))
         return;
-    if (stream->run_end - stream->run_at < len || write_run(s, stream, bytes, len, &g, &off) < 0)
+    if (stream->run_end - stream->run_at < m->len ||
+        write_run(s, stream, bytes + m->from, m->len, &g, &off) < 0)
         return;
+    extend_appended(s, appended, m->from, m->len, g, off);
     piece->copied = true;
     piece->copy = (struct store_address){.segment = g->chunk->segment, .off = off};
 }
 
-/* A match at the span's beginning or end may be longer than is seen here. */
+/* A match that the span cuts off is likely to be a long one: it is not copied. */
 static int append_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len)
 {
-    uint32_t at = 0, next_hint = 0;
+    uint32_t at = 0;
+    struct appended appended = {0};
     s->piece_count = 0;
     for (uint32_t i = 0; i < s->match_count; i++) {
         const struct match *m = &s->matches[i];
-        int err = append_literal(s, stream, bytes, at, m->from, &next_hint);
+        int err = append_literal(s, stream, bytes, at, m->from, &appended);
         if (err < 0)
             return err;
         at = m->from + m->len;
         struct piece piece = {
             .segment = position_segment(s, m->position), .off = position_off(m->position), .len = m->len};
-        if (m->len < STORE_COPY_BELOW_BYTES && m->from > 0 && at < len)
-            append_copy(s, stream, bytes + m->from, m->len, &piece);
+        bool whole = at < len && !(i == 0 && s->goes_on);
+        if (m->len < STORE_COPY_BELOW_BYTES && whole)
+            append_copy(s, stream, bytes, m, &piece, &appended);
         put_piece(s, piece);
         s->counters.matches++;
         s->counters.matched_bytes += m->len;
     }
-    return append_literal(s, stream, bytes, at, len, &next_hint);
+    return append_literal(s, stream, bytes, at, len, &appended);
 }
 
 static int emit_pieces(struct store *s, store_emit *emit, void *arg)

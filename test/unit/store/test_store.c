@@ -595,6 +595,29 @@ START_TEST(the_index_stays_within_its_share)
 }
 END_TEST
 
+/* While the index grows, hints are lost to its being full; not those of what came first more than others. */
+START_TEST(old_bytes_are_known_when_the_index_has_grown)
+{
+    enum { OLD = 8 << 20, NEW = 160 << 20, SPAN = 65536 };
+    static uint8_t bytes[SPAN];
+    struct store_stream stream = {0};
+    uint8_t *old = malloc(OLD);
+    fill_letters(old, OLD);
+    pass(old, OLD, STORE_TAKE_MOST_BYTES);
+    for (uint64_t taken = 0; taken < NEW; taken += SPAN) {
+        fill_letters(bytes, SPAN);
+        ck_assert_int_eq(store_take(near, &stream, bytes, SPAN, drop_piece, NULL), 0);
+    }
+    store_stream_end(near, &stream);
+    uint64_t literal_bytes = 0;
+    for (uint32_t from = 0; from < OLD;
+         from += OLD / 64) /* each by a new stream, so that each is looked up */
+        literal_bytes += pass(old + from, 65536, STORE_TAKE_MOST_BYTES).literal_bytes;
+    ck_assert_uint_lt(literal_bytes, 64 * 2048);
+    free(old);
+}
+END_TEST
+
 /* ---- coming back ---- */
 
 struct saved {
@@ -699,6 +722,7 @@ int main(void)
     tcase_add_test(t, evictions_on_both_sides_lose_no_byte);
     tcase_add_test(t, a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget);
     tcase_add_test(t, the_index_stays_within_its_share);
+    tcase_add_test(t, old_bytes_are_known_when_the_index_has_grown);
     t = case_of(s, "adopt");
     tcase_add_test(t, a_segment_that_was_read_back_is_matched_and_never_appended_to);
     tcase_add_test(t, adopting_takes_no_memory_that_is_not_there);
