@@ -6,7 +6,8 @@
 enum {
     LEAST_BYTES = 128,        /* of frames; fewer are not worth a context */
     LEVEL_STAYS_US = 1000000, /* two classes that want different levels must not end a frame each turn */
-    GAIN_MAX = 64,            /* blocks of zeros must not hide what comes after them */
+    GAIN_LEAST_BYTES = 1024,  /* of frames; fewer say nothing about the next block */
+    GAIN_MAX = 8,             /* blocks of zeros say little either */
     BLOCK_BYTES_MAX = BLOCK_HEADER_BYTES + BLOCK_PAYLOAD_MAX,
 };
 
@@ -78,12 +79,15 @@ static struct compressor *take_level(struct lane_stream *s, int level, uint64_t 
     return s->out;
 }
 
+/* Falls at once and rises slowly: a large block that turns out raw keeps a slow link busy for long. */
 static void note_gain(struct lane_stream *s, uint32_t len, uint32_t packed_len)
 {
-    uint64_t gain = (uint64_t)len * LANE_GAIN_ONE / packed_len;
+    uint32_t gain = (uint32_t)((uint64_t)len * LANE_GAIN_ONE / packed_len);
+    if (len < GAIN_LEAST_BYTES)
+        return;
     if (gain > GAIN_MAX * LANE_GAIN_ONE)
         gain = GAIN_MAX * LANE_GAIN_ONE;
-    s->gain = (uint32_t)((3 * (uint64_t)s->gain + gain) / 4);
+    s->gain = gain < s->gain ? gain : (3 * s->gain + gain) / 4;
 }
 
 int lane_stream_put(struct lane_stream *s, uint8_t *stage, uint32_t len, int level, uint64_t now_us,

@@ -16,7 +16,7 @@ struct lane_stream {
     uint32_t decoded_fill;
     uint64_t used_us;  /* when a block was compressed last */
     uint64_t began_us; /* the frame: its level stays for a while */
-    uint32_t gain;     /* see lane_gain; smoothed over the last blocks */
+    uint32_t gain;     /* see lane_gain */
 };
 
 void lane_stream_init(struct lane_stream *s);

@@ -257,6 +257,34 @@ START_TEST(random_blocks_go_raw)
 }
 END_TEST
 
+/* What a block may hold follows what was saved lately: slowly up, at once down, and small blocks say nothing.
+ */
+START_TEST(the_gain_falls_at_once)
+{
+    begin();
+    ends[0].level = 1;
+    make_up();
+    ck_assert_uint_eq(lane_gain(ends[0].lane), LANE_GAIN_ONE);
+    uint8_t *to = lane_stage(ends[0].lane);
+    uint32_t was = LANE_GAIN_ONE;
+    for (int i = 0; i < 10; i++) { /* the socket pair takes them all, nobody reads */
+        bool small = i == 4, random = i == 8;
+        for (uint32_t j = 0; j < 16000; j++)
+            to[j] = pattern(true, random ? j : 0);
+        ck_assert_int_gt(lane_commit(ends[0].lane, small ? 100 : 16000, 1), 0);
+        uint32_t is = lane_gain(ends[0].lane);
+        if (small)
+            ck_assert_uint_eq(is, was);
+        else if (random)
+            ck_assert_uint_lt(is, LANE_GAIN_ONE);
+        else
+            ck_assert(is > was && is < was + 2 * LANE_GAIN_ONE);
+        was = is;
+    }
+    finish();
+}
+END_TEST
+
 START_TEST(what_is_not_wanted_goes_raw)
 {
     begin(); /* level 0 */
@@ -623,6 +651,7 @@ static void add(TCase *t)
                         (int)(sizeof(block_sizes) / sizeof(block_sizes[0])));
     tcase_add_loop_test(t, blocks_are_compressed, 1, 7);
     tcase_add_test(t, random_blocks_go_raw);
+    tcase_add_test(t, the_gain_falls_at_once);
     tcase_add_test(t, what_is_not_wanted_goes_raw);
     tcase_add_loop_test(t, a_peer_that_cannot_decode_gets_raw_blocks, 0, 2);
     tcase_add_loop_test(t, levels_change_and_a_lane_rests, 0,
