@@ -14,6 +14,7 @@
  *   5. anchors of the next block, in the index. The block doubles while nothing is found.
  *
  * The index says only where to look. What counts is that bytes are equal and filled. */
+#include <assert.h>
 #include <string.h>
 
 #define XXH_INLINE_ALL
@@ -142,10 +143,12 @@ static void note_match(struct search *f, uint32_t from, uint32_t len, uint64_t p
     struct match *last = s->match_count > 0 ? &s->matches[s->match_count - 1] : NULL;
     position_segment(s, position)->call = s->call;
     bool goes_on = last != NULL && last->from + last->len == from && last->position + last->len == position;
-    if (goes_on && position_off(position) > 0) /* 0: it is the next slot's */
+    if (goes_on && position_off(position) > 0) { /* 0: it is the next slot's */
         last->len += len;
-    else
+    } else {
+        assert(s->match_count < STORE_MATCHES_MOST);
         s->matches[s->match_count++] = (struct match){.from = from, .len = len, .position = position};
+    }
     stream->expect = position + len;
     stream->since_bytes = 0;
     stream->ends[stream->end_next] = stream->expect;

@@ -7,6 +7,7 @@
  * A run is a range of addresses that belongs to one stream, so that what a stream stores lies in one piece
  * though streams take turns. Runs grow with what the stream has stored; the run at the segment's end grows in
  * place. */
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -217,10 +218,12 @@ static void put_piece(struct store *s, struct piece piece)
 {
     struct piece *last = s->piece_count > 0 ? &s->pieces[s->piece_count - 1] : NULL;
     if (last != NULL && last->segment == piece.segment && last->off + last->len == piece.off &&
-        !last->copied && !piece.copied)
+        !last->copied && !piece.copied) {
         last->len += piece.len;
-    else
+    } else {
+        assert(s->piece_count < STORE_PIECES_MOST);
         s->pieces[s->piece_count++] = piece;
+    }
 }
 
 /* Bytes [from, to) of the span, which lie in one piece from off on. */

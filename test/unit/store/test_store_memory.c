@@ -1,0 +1,284 @@
+/* test_store_memory.c - no memory beyond the budget, what goes when it is used up, and what comes back. */
+#include "store/rig.h"
+
+#include <errno.h>
+
+/* ---- memory ---- */
+
+struct evictions {
+    unsigned count;
+    struct segment_id last;
+    struct store *store;
+};
+
+static void note_evicted(void *owner, const struct segment_id *id)
+{
+    struct evictions *e = owner;
+    struct slice out;
+    e->count++;
+    e->last = *id;
+    ck_assert_int_eq(store_source(e->store, id), -1);
+    ck_assert(!store_resolve(e->store, id, 0, 1, &out));
+}
+
+static const struct store_events eviction_events = {.evicted = note_evicted};
+
+START_TEST(the_oldest_goes_when_memory_is_used_up)
+{
+    enum { SPAN = 65536, BYTES = 200 << 20 };
+    static uint8_t bytes[SPAN];
+    struct evictions e = {0};
+    struct store_stream stream = {0};
+    struct slice out;
+    uint64_t before = budget_used(&memory);
+    struct store *s = e.store = store_of(STORE_LEAST_BYTES, 5, &eviction_events, &e);
+    for (uint64_t taken = 0; taken < BYTES; taken += SPAN) {
+        fill_random(bytes, SPAN);
+        ck_assert_int_eq(store_take(s, &stream, bytes, SPAN, drop_piece, NULL), 0);
+        ck_assert_uint_le(budget_used(&memory) - before, STORE_LEAST_BYTES);
+    }
+    ck_assert_uint_ge(e.count, (BYTES - STORE_LEAST_BYTES) / STORE_SEGMENT_BYTES);
+    ck_assert_uint_eq(e.last.number, e.count); /* in their order */
+    struct store_counters counters;
+    store_read_counters(s, &counters);
+    ck_assert_uint_eq(counters.evicted_segments, e.count);
+    ck_assert_uint_ge(counters.segment_bytes, STORE_LEAST_BYTES / 2);
+    ck_assert(store_resolve(s, &(struct segment_id){.epoch = 5, .number = e.count + 1}, 0, 1, &out));
+    chunk_unref(out.chunk);
+    store_stream_end(s, &stream);
+    store_free(s);
+    ck_assert_uint_eq(budget_used(&memory), before);
+}
+END_TEST
+
+struct kept {
+    struct slice slices[4096];
+    unsigned count;
+};
+
+static int keep_piece(void *arg, struct slice piece, const struct store_address *copy)
+{
+    struct kept *k = arg;
+    (void)copy;
+    ck_assert_uint_lt(k->count, 4096);
+    k->slices[k->count++] = piece;
+    return 0;
+}
+
+START_TEST(a_segment_with_a_slice_stays)
+{
+    enum { SPAN = 65536 };
+    static uint8_t bytes[SPAN], first[SPAN];
+    static struct kept kept;
+    struct evictions e = {0};
+    struct store_stream stream = {0};
+    int err;
+    struct store *s = e.store = store_of(STORE_LEAST_BYTES, 5, &eviction_events, &e);
+    fill_random(first, SPAN);
+    kept.count = 0;
+    ck_assert_int_eq(store_take(s, &stream, first, SPAN, keep_piece, &kept), 0);
+    for (int i = 0; i < 2000; i++) {
+        fill_random(bytes, SPAN);
+        ck_assert_int_eq(store_take(s, &stream, bytes, SPAN, drop_piece, NULL), 0);
+    }
+    ck_assert_uint_gt(e.count, 2);
+    ck_assert_mem_eq(slice_bytes(&kept.slices[0]), first, SPAN);
+    ck_assert_int_eq(store_source(s, &kept.slices[0].chunk->segment), 0);
+    /* Now nothing may go: the store says so, and everything that was handed out is good. */
+    for (int i = 0; i < 2000; i++) {
+        fill_random(bytes, SPAN);
+        unsigned had = kept.count;
+        if ((err = store_take(s, &stream, bytes, SPAN, keep_piece, &kept)) < 0) {
+            ck_assert_uint_eq(kept.count, had);
+            break;
+        }
+    }
+    ck_assert_int_eq(err, -ENOBUFS);
+    ck_assert_mem_eq(slice_bytes(&kept.slices[0]), first, SPAN);
+    while (kept.count > 0)
+        chunk_unref(kept.slices[--kept.count].chunk);
+    ck_assert_int_eq(store_take(s, &stream, bytes, SPAN, drop_piece, NULL), 0);
+    store_stream_end(s, &stream);
+    store_free(s);
+}
+END_TEST
+
+/* Two small stores: what one has forgotten the other may still have, and the other way round. */
+START_TEST(evictions_on_both_sides_lose_no_byte)
+{
+    enum { LEN = 48 << 20 };
+    uint8_t *bytes = malloc(LEN);
+    store_free(near);
+    store_free(far);
+    near = store_of(STORE_LEAST_BYTES, NEAR_EPOCH, NULL, NULL);
+    far = store_of(STORE_LEAST_BYTES, FAR_EPOCH, NULL, NULL);
+    fill_random(bytes, LEN);
+    for (int round = 0; round < 6; round++) {
+        struct arrival a = pass(bytes, LEN, STORE_TAKE_MOST_BYTES);
+        ck_assert_uint_eq(a.at, LEN);
+        ck_assert_uint_eq(a.not_filled, 0);
+        fill_random(bytes + roll(LEN / 2), LEN / 2);
+    }
+    struct store_counters counters;
+    store_read_counters(near, &counters);
+    ck_assert_uint_gt(counters.evicted_segments, 2);
+    store_read_counters(far, &counters);
+    ck_assert_uint_gt(counters.evicted_segments, 2);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget)
+{
+    struct slice out;
+    uint64_t before = budget_used(&memory);
+    struct store *s = store_of(STORE_LEAST_BYTES, 5, NULL, NULL);
+    for (uint32_t number = 1; number < 3000; number++) {
+        struct segment_id id = {.epoch = 1000, .number = number};
+        ck_assert_int_eq(
+            store_fill(s, 3, &id, number * 4000 % STORE_SEGMENT_BYTES, (const uint8_t *)"x", 1, &out), 0);
+        chunk_unref(out.chunk);
+        ck_assert_uint_le(budget_used(&memory) - before, STORE_LEAST_BYTES);
+    }
+    struct store_counters counters;
+    store_read_counters(s, &counters);
+    ck_assert_uint_le(counters.segments, 256); /* address space is bounded as well */
+    store_free(s);
+}
+END_TEST
+
+START_TEST(the_index_stays_within_its_share)
+{
+    enum { SPAN = 65536, BYTES = 256 << 20 };
+    static uint8_t bytes[SPAN];
+    struct store_stream stream = {0};
+    struct store_counters counters;
+    for (uint64_t taken = 0; taken < BYTES; taken += SPAN) {
+        fill_letters(bytes, SPAN);
+        ck_assert_int_eq(store_take(near, &stream, bytes, SPAN, drop_piece, NULL), 0);
+    }
+    store_stream_end(near, &stream);
+    store_read_counters(near, &counters);
+    ck_assert_uint_eq(counters.segment_bytes, BYTES);
+    ck_assert_uint_gt(counters.hints, BYTES / 256 / 2);
+    uint64_t beside = budget_used(&memory) - counters.segment_bytes;
+    ck_assert_uint_gt(counters.index_bytes, BYTES / 50); /* 20 MB a GB: it has grown with what was put */
+    ck_assert_uint_lt(beside,
+                      (uint64_t)BYTES * 26 / 1000 + (3 << 20)); /* both stores' fixed part, the last page */
+}
+END_TEST
+
+/* While the index grows, hints are lost to its being full; not those of what came first more than others. */
+START_TEST(old_bytes_are_known_when_the_index_has_grown)
+{
+    enum { OLD = 8 << 20, NEW = 160 << 20, SPAN = 65536 };
+    static uint8_t bytes[SPAN];
+    struct store_stream stream = {0};
+    uint8_t *old = malloc(OLD);
+    fill_letters(old, OLD);
+    pass(old, OLD, STORE_TAKE_MOST_BYTES);
+    for (uint64_t taken = 0; taken < NEW; taken += SPAN) {
+        fill_letters(bytes, SPAN);
+        ck_assert_int_eq(store_take(near, &stream, bytes, SPAN, drop_piece, NULL), 0);
+    }
+    store_stream_end(near, &stream);
+    uint64_t literal_bytes = 0;
+    for (uint32_t from = 0; from < OLD;
+         from += OLD / 64) /* each by a new stream, so that each is looked up */
+        literal_bytes += pass(old + from, 65536, STORE_TAKE_MOST_BYTES).literal_bytes;
+    ck_assert_uint_lt(literal_bytes, 64 * 2048);
+    free(old);
+}
+END_TEST
+
+/* ---- coming back ---- */
+
+struct saved {
+    struct chunk *chunk;
+    struct intervals filled;
+    uint32_t source;
+};
+
+static void save(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
+                 const struct intervals *filled)
+{
+    struct saved *saved = arg;
+    ck_assert(chunk->segment.epoch == id->epoch && chunk->segment.number == id->number);
+    saved->source = source;
+    saved->chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
+    saved->chunk->segment = *id;
+    for (uint32_t i = 0; i < filled->count; i++) {
+        struct interval f = filled->list[i];
+        memcpy(saved->chunk->bytes + f.from, chunk->bytes + f.from, f.to - f.from);
+        ck_assert_int_eq(intervals_add(&saved->filled, f.from, f.to), 0);
+    }
+}
+
+START_TEST(a_segment_that_was_read_back_is_matched_and_never_appended_to)
+{
+    uint8_t *bytes = corpus_new();
+    struct saved saved = {0};
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    store_each(near, save, &saved);
+    ck_assert_ptr_nonnull(saved.chunk);
+    ck_assert_uint_eq(saved.source, 0);
+    ck_assert_int_eq(store_adopt(near, saved.chunk, &saved.filled, 0), -EEXIST);
+    store_free(near);
+    near = store_of(MEMORY / 4, NEAR_EPOCH + 1, NULL, NULL);
+    struct intervals none = {0};
+    ck_assert_int_eq(store_adopt(near, saved.chunk, &none, 0), -EINVAL);
+    struct chunk *small = chunk_new(1000);
+    small->segment = saved.chunk->segment;
+    ck_assert_int_eq(store_adopt(near, small, &saved.filled, 0), -EINVAL);
+    chunk_unref(small);
+    struct segment_id id = saved.chunk->segment;
+    ck_assert_int_eq(store_adopt(near, saved.chunk, &saved.filled, 0), 0);
+    ck_assert_uint_eq(saved.filled.count, 0);
+    ck_assert_uint_eq(intervals_total(store_filled(near, &id)), CORPUS);
+    ck_assert_uint_lt(pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES).literal_bytes, 16384);
+    ck_assert_uint_eq(intervals_total(store_filled(near, &id)), CORPUS);
+    struct slice out;
+    ck_assert_int_eq(store_fill(near, 3, &id, CORPUS, bytes, 100, &out), -EPERM);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(adopting_takes_no_memory_that_is_not_there)
+{
+    struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
+    struct intervals filled = {0};
+    chunk->segment = (struct segment_id){.epoch = 6, .number = 1};
+    ck_assert_int_eq(intervals_add(&filled, 0, STORE_SEGMENT_BYTES), 0);
+    uint64_t others = budget_left(&memory) - (1 << 20);
+    ck_assert(budget_take(&memory, others));
+    uint64_t used = budget_used(&memory);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 3), -ENOBUFS);
+    ck_assert_uint_eq(budget_used(&memory), used);
+    ck_assert_uint_eq(filled.count, 1);
+    ck_assert_int_eq(store_source(near, &chunk->segment), -1);
+    budget_give(&memory, others);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 3), 0);
+    ck_assert_int_eq(store_source(near, &chunk->segment), 3);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("store memory");
+    TCase *t;
+    t = case_of(s, "memory");
+    tcase_add_test(t, the_oldest_goes_when_memory_is_used_up);
+    tcase_add_test(t, a_segment_with_a_slice_stays);
+    tcase_add_test(t, evictions_on_both_sides_lose_no_byte);
+    tcase_add_test(t, a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget);
+    tcase_add_test(t, the_index_stays_within_its_share);
+    tcase_add_test(t, old_bytes_are_known_when_the_index_has_grown);
+    t = case_of(s, "adopt");
+    tcase_add_test(t, a_segment_that_was_read_back_is_matched_and_never_appended_to);
+    tcase_add_test(t, adopting_takes_no_memory_that_is_not_there);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
