@@ -141,7 +141,9 @@ static void note_match(struct search *f, uint32_t from, uint32_t len, uint64_t p
     struct store *s = f->store;
     struct store_stream *stream = f->stream;
     struct match *last = s->match_count > 0 ? &s->matches[s->match_count - 1] : NULL;
-    position_segment(s, position)->call = s->call;
+    struct segment *g = position_segment(s, position);
+    assert(g != NULL); /* its bytes were just compared */
+    g->call = s->call;
     bool goes_on = last != NULL && last->from + last->len == from && last->position + last->len == position;
     if (goes_on && position_off(position) > 0) { /* 0: it is the next slot's */
         last->len += len;

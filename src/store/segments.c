@@ -258,7 +258,8 @@ static bool count_filled(struct store *s, struct segment *g)
     return true;
 }
 
-int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
+int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
+                  struct segment **out)
 {
     if (map_get(&s->by_name, name_key(s, &chunk->segment)) != NULL)
         return -EEXIST;
@@ -283,6 +284,7 @@ int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled
     g->filled_bytes = intervals_total(&g->filled);
     s->counters.segment_bytes += g->filled_bytes;
     *filled = (struct intervals){0};
+    *out = g;
     return 0;
 }
 

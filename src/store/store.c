@@ -40,7 +40,8 @@ static uint32_t buckets_most(uint64_t max_bytes)
 
 static uint64_t fixed_bytes(const struct store *s)
 {
-    return sizeof(*s) + (s->slots_most + 1) * sizeof(*s->slots) + HINTS_FIRST_BUCKETS * HINTS_BUCKET_BYTES;
+    return sizeof(*s) + (s->slots_most + 1) * sizeof(void *) +
+           (uint64_t)HINTS_FIRST_BUCKETS * HINTS_BUCKET_BYTES;
 }
 
 int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uint64_t seed, uint64_t epoch,
@@ -63,7 +64,7 @@ int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uin
     s->next_number = 1;
     s->by_name.salt = seed;
     anchors_init(&s->anchors, seed);
-    s->slots = calloc(s->slots_most + 1, sizeof(*s->slots));
+    s->slots = calloc(s->slots_most + 1, sizeof(void *));
     if (s->slots == NULL || hints_init(&s->hints, buckets_most(max_bytes)) < 0)
         goto fail;
     if (!segment_make_room(s, fixed_bytes(s)))
@@ -98,7 +99,8 @@ static void grow_index(struct store *s)
     struct hints *h = &s->hints;
     while (h->count < h->most && h->puts >= (uint64_t)h->count * HINTS_IN_BUCKET &&
            (uint64_t)h->count * BYTES_A_BUCKET < s->counters.segment_bytes) {
-        if (h->count % GROWTH_BUCKETS == 0 && !segment_take_memory(s, GROWTH_BUCKETS * HINTS_BUCKET_BYTES))
+        if (h->count % GROWTH_BUCKETS == 0 &&
+            !segment_take_memory(s, (uint64_t)GROWTH_BUCKETS * HINTS_BUCKET_BYTES))
             return;
         hints_grow(h);
     }
@@ -447,13 +449,12 @@ int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, 
     if (chunk->cap != STORE_SEGMENT_BYTES || !chunk_is_segment(chunk) || filled->count == 0 ||
         filled->list[filled->count - 1].to > STORE_SEGMENT_BYTES)
         return -EINVAL;
-    struct segment_id id = chunk->segment;
-    if (id.epoch == s->epoch)
+    if (chunk->segment.epoch == s->epoch)
         return -EEXIST;
-    int err = segment_adopt(s, chunk, filled, source);
+    struct segment *g;
+    int err = segment_adopt(s, chunk, filled, source, &g);
     if (err < 0)
         return err;
-    struct segment *g = segment_find(s, &id);
     for (uint32_t i = 0; i < g->filled.count; i++)
         index_bytes(s, g, g->filled.list[i].from, g->filled.list[i].to - g->filled.list[i].from);
     return 0;

@@ -134,7 +134,8 @@ bool segment_make_room(struct store *s, uint64_t bytes);
 /* A new one, used by the running call; NULL: no memory. */
 struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source);
 /* Takes over the chunk and what is filled (emptied); evicts nothing. */
-int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
+int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
+                  struct segment **out);
 void segment_free(struct store *s, struct segment *g);
 /* Write bytes where nothing is filled. 0 or -ENOBUFS. */
 int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len);
