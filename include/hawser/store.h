@@ -76,7 +76,7 @@ struct store_stream {
 
 /* One piece of what was taken, with a reference of its own. copy: the same bytes were also appended there (a
  * short match), so a peer that is sent the piece should keep them under that address, too; NULL: nowhere
- * else. 0, or a negative error. */
+ * else. 0: the reference is taken over; or a negative error, and it stays the store's. */
 typedef int store_emit(void *arg, struct slice piece, const struct store_address *copy);
 
 /* Take len bytes (1 to STORE_TAKE_MOST_BYTES) of the stream, in order. They come out as slices into segments,

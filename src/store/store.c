@@ -187,25 +187,24 @@ static int new_tail(struct store *s)
     return 0;
 }
 
-/* A run with at least one free byte. */
-static int need_run(struct store *s, struct store_stream *stream)
+/* The segment of a run with at least one free byte; NULL: no memory. */
+static struct segment *need_run(struct store *s, struct store_stream *stream)
 {
-    if (stream->run_at < stream->run_end && segment_find_own(s, stream->run_segment) != NULL)
-        return 0;
+    struct segment *g = stream->run_at < stream->run_end ? segment_find_own(s, stream->run_segment) : NULL;
+    if (g != NULL)
+        return g;
     if (extend_run(s, stream) || take_leftover(s, stream))
-        return 0;
-    if (s->tail == NULL || STORE_SEGMENT_BYTES - s->tail->reserved < STORE_RUN_LEAST_BYTES) {
-        int err = new_tail(s);
-        if (err < 0)
-            return err;
-    }
+        return segment_find_own(s, stream->run_segment);
+    bool full = s->tail == NULL || STORE_SEGMENT_BYTES - s->tail->reserved < STORE_RUN_LEAST_BYTES;
+    if (full && new_tail(s) < 0)
+        return NULL;
     struct segment *tail = s->tail;
     uint32_t left = STORE_SEGMENT_BYTES - tail->reserved, length = run_length(stream);
     stream->run_segment = tail->chunk->segment.number;
     stream->run_at = tail->reserved;
     tail->reserved += length < left ? length : left;
     stream->run_end = tail->reserved;
-    return 0;
+    return tail;
 }
 
 void store_stream_end(struct store *s, struct store_stream *stream)
@@ -258,14 +257,13 @@ static void extend_appended(struct store *s, struct appended *a, uint32_t from, 
 static int write_run(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
                      struct segment **segment, uint32_t *off)
 {
-    int err = need_run(s, stream);
-    if (err < 0)
-        return err;
-    struct segment *g = segment_find_own(s, stream->run_segment);
+    struct segment *g = need_run(s, stream);
+    if (g == NULL)
+        return -ENOBUFS;
     uint32_t room = stream->run_end - stream->run_at;
     if (len > room)
         len = room;
-    err = segment_write(s, g, stream->run_at, bytes, len);
+    int err = segment_write(s, g, stream->run_at, bytes, len);
     if (err < 0)
         return err;
     *segment = g;
