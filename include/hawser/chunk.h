@@ -76,6 +76,8 @@ enum { SLICE_SMALL_BYTES = 512 };
 /* Append to the last slice by copying, if both are small; the reference is taken over then. False: nothing
  * was done. */
 bool slices_merge(struct slices *q, struct slice s);
+/* The same for a slice that goes on where the last one ends, in the same chunk. */
+bool slices_extend(struct slices *q, struct slice s);
 /* Append, taking over the reference; -ENOMEM: the reference stays the caller's. */
 int slices_push(struct slices *q, struct slice s);
 /* The i-th slice from the front (i < count). */

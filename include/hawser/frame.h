@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "hawser/addr.h"
+#include "hawser/chunk.h"
 #include "hawser/cursor.h"
 #include "hawser/greeting.h" /* what precedes the blocks on every lane */
 
@@ -44,7 +45,11 @@ enum block_kind {
     X(FRAME_FIN, 5)                                                                                          \
     X(FRAME_RST, 6)                                                                                          \
     X(FRAME_PING, 7)                                                                                         \
-    X(FRAME_PONG, 8)
+    X(FRAME_PONG, 8)                                                                                         \
+    X(FRAME_STORED, 9)                                                                                       \
+    X(FRAME_MISS, 10)                                                                                        \
+    X(FRAME_HOLD, 11)                                                                                        \
+    X(FRAME_DROP, 12)
 
 enum frame_type {
 #define FRAME_ENUM(name, number) name = number,
@@ -77,7 +82,7 @@ const char *frame_rst_text(enum frame_rst_reason reason);
 /* One frame. Only the part that `type` names is valid. Byte pointers are borrowed from the block. */
 struct frame {
     enum frame_type type;
-    uint64_t session; /* all but PING and PONG; opener's side in bit 0, never used twice */
+    uint64_t session; /* all but PING, PONG, HOLD and DROP; opener's side in bit 0, never used twice */
     union {
         struct {
             struct endpoint client, server; /* of one family */
@@ -109,6 +114,20 @@ struct frame {
         struct {
             uint64_t token; /* PONG gives PING's back */
         } ping;
+        struct {
+            uint64_t offset;    /* of the first decoded byte in the session's direction */
+            uint32_t raw_bytes; /* decoded, 1..STORED_RAW_MAX */
+            uint32_t checksum;  /* low 32 bits of XXH3 over them */
+            const uint8_t *ops; /* well formed and yielding raw_bytes; see stored.h */
+            uint32_t ops_bytes;
+        } stored; /* written by stored_begin and its like, never by frame_put */
+        struct {
+            uint64_t offset, len; /* of bytes whose references did not resolve; len is not 0 */
+        } miss;
+        struct {
+            struct segment_id segment;
+            uint32_t from, to; /* what the sender holds of it; of HOLD only */
+        } segment;
     };
 };
 

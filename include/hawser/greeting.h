@@ -15,8 +15,9 @@ enum {
 };
 
 /* Bits of features; PROTOCOL.md, 'Versions and features'. */
-#define GREETING_FEATURE_ZSTD UINT64_C(1)
-#define GREETING_FEATURES     GREETING_FEATURE_ZSTD /* what this implementation can do */
+#define GREETING_FEATURE_ZSTD       UINT64_C(1)
+#define GREETING_FEATURE_REFERENCES UINT64_C(2) /* STORED, MISS, HOLD and DROP, where there is a store */
+#define GREETING_FEATURES           GREETING_FEATURE_ZSTD /* what every node of this version can do */
 
 struct greeting {
     uint16_t version;

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/queue.h>
 
 #include "hawser/addr.h"
 #include "hawser/chunk.h"
@@ -19,6 +20,8 @@
 #include "hawser/loop.h"
 
 struct leg;
+struct mux;
+struct store;
 
 /* Destinations that did not answer to a client's own address (source = auto); one a worker, a small
  * direct-mapped cache. */
@@ -30,12 +33,15 @@ struct origin_memory {
     } slots[ORIGIN_MEMORY_SLOTS];
 };
 
-/* What a worker is to its legs. live and moved_bytes are read by the balancer. */
+/* What a worker is to its legs, and to the peers whose home it is. live and moved_bytes are read by the
+ * balancer. */
 struct leg_host {
     struct loop *loop;
     _Atomic uint32_t live;
     _Atomic uint64_t moved_bytes;
     struct origin_memory memory;
+    struct store *store; /* of the peers that are at home here; NULL: none */
+    TAILQ_HEAD(mux_list, mux) muxes;
 };
 
 /* live is counted before a leg is made (by whoever picks the worker), so that a retiring worker sees it

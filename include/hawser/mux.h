@@ -75,6 +75,9 @@ void mux_open(struct mux *m, const struct mux_intercepted *in);
 /* An accepted lane of this peer. */
 void mux_adopt(struct mux *m, struct lane *l);
 
+/* store_events.evicted; owner: the home whose store it is. */
+void mux_segment_evicted(void *owner, const struct segment_id *id);
+
 bool mux_is_up(const struct mux *m);
 struct tunnel *mux_tunnel(struct mux *m);
 const char *mux_peer_name(const struct mux *m);
@@ -82,7 +85,10 @@ const char *mux_peer_name(const struct mux *m);
 /* For reports. */
 struct mux_totals {
     uint64_t sessions, opened, in_bytes,
-        out_bytes; /* in: from hosts here into the tunnel; out: to hosts here */
+        out_bytes;        /* in: from hosts here into the tunnel; out: to hosts here */
+    uint64_t saved_bytes; /* of in: sent as references */
+    uint64_t misses,
+        missed_bytes; /* frames here whose references did not resolve; bytes sent again for the peer's */
 };
 void mux_read_totals(const struct mux *m, struct mux_totals *out);
 struct mux_session_report {

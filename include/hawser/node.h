@@ -92,6 +92,7 @@ struct node {
     struct tunnel_world tunnel_world;
     struct mux_world mux_world;
     struct mux_memory memory;
+    struct budget store_memory; /* of all homes' stores; cap 0: there are none */
     struct greeter_world greeter_world;
     struct bypass bypass;
     char name[CONFIG_NAME_MAX];

@@ -19,6 +19,7 @@ struct replay_cursor {
 struct replay {
     struct slices slices;
     uint64_t acked, read;
+    uint64_t stored; /* of the bytes in slices: in segments of the store, which pays for them */
     struct replay_cursor next, again;
     uint64_t again_end;
 };
@@ -34,12 +35,20 @@ static inline uint64_t replay_again_left(const struct replay *r)
     return r->again_end > r->again.offset ? r->again_end - r->again.offset : 0;
 }
 
-/* Append; the reference becomes the replay's unless -ENOMEM. */
+/* Append; the reference becomes the replay's unless -ENOMEM. A slice that goes on where the last one ends in
+ * the same segment is joined to it. */
 int replay_append(struct replay *r, struct slice s);
 /* Copy len bytes at a cursor and move it on. len bytes must be there. */
 void replay_copy(struct replay *r, struct replay_cursor *c, uint8_t *to, uint32_t len);
 /* The same anywhere in [acked, read), without a cursor of the replay's. */
 void replay_peek(struct replay *r, uint64_t offset, uint8_t *to, uint32_t len);
+/* The slice at a cursor that is not at the end. */
+const struct slice *replay_at(const struct replay *r, const struct replay_cursor *c);
+/* Move a cursor on; len bytes must be there. */
+void replay_skip(struct replay *r, struct replay_cursor *c, uint64_t len);
+/* Call visit for the parts of slices that make up [from, to) of what is there. */
+void replay_each(const struct replay *r, uint64_t from, uint64_t to,
+                 void (*visit)(void *arg, const struct slice *part), void *arg);
 /* The peer has everything before upto (acked < upto <= sent). */
 void replay_ack(struct replay *r, uint64_t upto);
 /* [from, to) of what was sent goes again; joins a range that is under way already. */

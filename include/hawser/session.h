@@ -17,10 +17,14 @@
 #include <sys/queue.h>
 
 #include "hawser/heap.h"
+#include "hawser/holdings.h"
 #include "hawser/map.h"
 #include "hawser/mux.h"
 #include "hawser/replay.h"
 #include "hawser/rules.h"
+#include "hawser/savings.h"
+#include "hawser/store.h"
+#include "hawser/stored.h"
 
 enum session_half { HALF_OPEN, HALF_ENDING, HALF_DONE, HALF_RESET };
 enum { HALF_COUNT = 4 };
@@ -32,7 +36,8 @@ enum session_want {
     WANT_CREDIT = 4,
     WANT_FIN = 8,
     WANT_RST = 16,
-    WANT_RST_ANSWER = 32
+    WANT_RST_ANSWER = 32,
+    WANT_MISS = 64
 };
 
 /* A gap in the received bytes is filled by another lane: what came after it waits here, in order of offset.
@@ -40,6 +45,7 @@ enum session_want {
 struct early {
     uint64_t offset;
     struct slice slice;
+    bool saved; /* came as a reference */
 };
 
 struct session {
@@ -63,15 +69,22 @@ struct session {
 
     /* out */
     struct replay replay;
-    uint64_t allowed;       /* the leg may read up to this offset */
-    uint64_t limit;         /* offset up to which the peer takes bytes */
-    uint64_t opening_used;  /* of the tunnel's opening credit */
-    uint64_t send_reserved; /* of memory->growth */
-    struct heap_node turn;  /* in its class's heap while something can be sent */
-    uint8_t turn_lane;      /* which heap */
-    double last_key;        /* log2 of the bytes sent lately, see transmit.c */
-    int open_slot;          /* lane of the last OPEN */
-    int last_slot;          /* lane of the last DATA, -1 none */
+    struct store_stream stream; /* where matching and storing go on; see dedup.c */
+    struct savings saved_out;   /* sent as references and not acknowledged */
+    bool keeps_out;             /* its bytes go to no store: too short, opaque, or as its class says */
+    bool urgent;                /* some of what waits is not known to the peer, or began a message */
+    uint64_t put_us;            /* the last STORED */
+    uint64_t linger_us;         /* since when it waits for more of the same; 0: does not */
+    uint64_t allowed;           /* the leg may read up to this offset */
+    uint64_t raw_limit;         /* offset up to which the peer takes bytes, */
+    uint64_t limit;             /* and up to which it pays for them: what was saved does not count */
+    uint64_t opening_used;      /* of the tunnel's opening credit */
+    uint64_t send_reserved;     /* of memory->growth */
+    struct heap_node turn;      /* in its class's heap while something can be sent */
+    uint8_t turn_lane;          /* which heap */
+    double last_key;            /* log2 of the bytes sent lately, see transmit.c */
+    int open_slot;              /* lane of the last OPEN */
+    int last_slot;              /* lane of the last DATA, -1 none */
     struct {
         uint64_t from, end; /* of unacknowledged bytes that went over the lane: they may be lost with it */
     } slots[CONFIG_LANES_MAX];
@@ -86,12 +99,15 @@ struct session {
     uint64_t epoch_us, epoch_consumed; /* for growing the window */
     struct early *early;
     uint32_t early_count, early_cap;
-    uint64_t early_bytes;
-    bool reset_after_final; /* the peer's host reset after `final`: so do we, once it is delivered */
+    uint64_t early_bytes, early_saved;
+    struct savings saved_in;       /* received as references and not with the host yet */
+    uint64_t miss_from, miss_end;  /* asked for, since references in it did not resolve; equal: nothing */
+    uint64_t miss_low, miss_known; /* of all that is missing */
+    bool reset_after_final;        /* the peer's host reset after `final`: so do we, once it is delivered */
 
     uint32_t wants;
-    uint64_t wire_bytes;
-    TAILQ_ENTRY(session) all, owing, late, twins;
+    uint64_t wire_bytes, saved_bytes; /* saved: sent as references */
+    TAILQ_ENTRY(session) all, owing, late, twins, lingering;
     bool is_owing, is_late, is_twin;
 };
 TAILQ_HEAD(session_list, session);
@@ -114,6 +130,8 @@ struct closed_ids {
     size_t count, cap;
 };
 
+enum { MUX_REFUSED_KEPT = 64 };
+
 struct mux {
     struct leg_host *home;
     const struct mux_world *world;
@@ -122,7 +140,15 @@ struct mux {
     const struct config_peer *peer;
     struct tunnel *tunnel;
     struct map by_id;
-    struct session_list sessions, owing, late, twins;
+    struct session_list sessions, owing, late, twins, lingering;
+    struct holdings holdings;
+    struct mux_note {
+        struct segment_id segment;
+        uint32_t from, to; /* equal: a DROP, else a HOLD */
+    } * notes;             /* about our store, for the peer to know */
+    size_t note_count, note_cap;
+    bool announced; /* the peer was told what we hold */
+    TAILQ_ENTRY(mux) same_home;
     struct mux_class *classes; /* config's classes, then the default one */
     size_t class_count;
     bool looks_at_protocol; /* a class has `proto` */
@@ -137,9 +163,11 @@ struct mux {
         enum frame_rst_reason reason;
     } * answers; /* RST to answer with, for sessions that are no more or were refused */
     size_t answer_count;
+    struct mux_answer refused[MUX_REFUSED_KEPT]; /* the last, a ring */
+    size_t refused_next;
     uint64_t breach_second_us; /* a peer may break the protocol at will: so many lines a second */
     uint64_t breaches_logged;
-    struct event late_acks, hold;
+    struct event late_acks, hold, linger;
     struct mux_totals totals;
     size_t live;           /* sessions in memory */
     uint64_t far_sessions; /* live, opened by the peer */
@@ -159,8 +187,15 @@ enum {
     SESSION_BULK_BYTES = 64 * 1024, /* more than this lately, or waiting: bulk */
     SESSION_TWIN_BYTES = 8 * 1024, /* an interactive session's bytes go over two lanes, if they are no more */
     SESSION_EARLY_MAX = 8192,      /* slices waiting behind a gap */
+    SESSION_STORE_MIN_BYTES = 64,  /* a shorter read is not worth an address */
+    SESSION_LINGER_BYTES = 4 << 20, /* bytes that the peer holds wait for more, up to so many, */
+    SESSION_LINGER_MAX_US = 25000,  /* and up to so long */
+    SESSION_READ_AHEAD_HIT_BYTES = 8 << 20,
     MUX_ANSWERS_MAX = 65536,
+    MUX_NOTES_MAX = 65536, /* HOLD and DROP waiting to be sent */
+    MUX_LINGER_TICK_US = 5000,
     MUX_ACK_LATE_US = 20000,
+    MUX_ACK_LATE_MAX_US = 80000,
     MUX_BREACHES_A_SECOND = 20,
     MUX_HOLD_NEW_US = 2000000, /* sessions that the peer has not confirmed wait no longer for a lane */
 };
@@ -204,7 +239,39 @@ int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct curs
 void transmit_schedule(struct session *s);
 void transmit_forget(struct session *s);
 
+/* dedup.c: what the store has to do with sessions */
+/* The feature is in use with this peer, and there is a store. */
+bool mux_stores(const struct mux *m);
+/* Bytes from the host go into the store, and their slices into the replay. 0, or -ENOMEM. */
+int session_absorb(struct session *s, struct slice slice);
+/* One STORED of at most `available` bytes at the cursor, which moves on. Returns decoded bytes; 0: no room.
+ */
+uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_cursor *c, uint64_t available,
+                            struct cursor_out *out);
+/* The peer acknowledged everything before `upto`, and holds it therefore. */
+void session_confirm_held(struct session *s, uint64_t upto);
+int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk);
+void session_take_miss(struct session *s, uint64_t offset, uint64_t len);
+/* Ask for the next part of what is missing, if it is time. */
+void session_pull_missing(struct session *s);
+/* HOLD and DROP; a negative error where the feature is not in use. */
+int mux_take_note(struct mux *m, const struct frame *f);
+void mux_announce(struct mux *m);
+/* The peer began anew, or is given up: nothing is known of what it holds. */
+void mux_forget_holdings(struct mux *m);
+/* Write HOLD and DROP that wait. */
+void mux_put_notes(struct mux *m, struct cursor_out *out);
+
 /* receive.c */
+/* Bytes of the session at an offset, some perhaps known: delivered, kept or dropped. The reference is taken.
+ * False: the session was reset. */
+bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved);
+/* Whether credit covers bytes up to `end`, of which `saved` come as references now. */
+bool receive_within_credit(struct session *s, uint64_t end, uint64_t saved);
+/* After those: what waited behind a gap, and the end. */
+void receive_settle(struct session *s);
+/* Bytes of a block as a slice of its own or of the chunk; chunk NULL: no memory. */
+struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chunk);
 int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chunk *chunk);
 void receive_consumed(struct session *s, uint64_t total);
 

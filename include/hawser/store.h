@@ -31,9 +31,9 @@ enum {
     STORE_SEGMENT_BYTES = 16 << 20,
     STORE_LEAST_BYTES = 64 << 20, /* of max_bytes */
     STORE_TAKE_MOST_BYTES = 64 << 10,
-    STORE_MATCH_MIN = 24, /* bytes of the shortest match, but for one that only goes on */
-    STORE_COPY_BELOW_BYTES =
-        2048 /* a shorter match is appended as well, so that the next pass is contiguous */
+    STORE_MATCH_MIN = 24,      /* bytes of the shortest match, but for one that only goes on */
+    STORE_COPY_BELOW_BYTES = 0 /* a shorter match is appended as well, so that the next pass is contiguous;
+                                * none until the wire can name the copy */
 };
 
 struct store_address {

@@ -32,6 +32,7 @@ struct tunnel_world {
     uint8_t pin[CONFIG_PIN_BYTES];
     struct config_mark lane_mark;
     uint64_t opening_credit_bytes;
+    uint64_t features; /* of the sessions' frames, for our greetings */
     void *owner;
     /* Privileged socket options; may fail, the lane then runs with what it has. */
     int (*lane_socket)(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
@@ -91,6 +92,11 @@ const struct linkrate *tunnel_linkrate(const struct tunnel *t);
 uint64_t tunnel_rtt_us(const struct tunnel *t);
 
 /* A look at one slot, for reports. False past the last slot. */
+/* Features that both ends have. */
+uint64_t tunnel_features(const struct tunnel *t);
+/* A number that names the peer (by its key), not 0; once a lane was up. */
+uint32_t tunnel_peer_source(const struct tunnel *t);
+
 struct tunnel_lane_report {
     unsigned slot;
     enum tunnel_role role;

@@ -134,7 +134,7 @@ bool slices_merge(struct slices *q, struct slice s)
     struct slice *last = slices_at(q, q->count - 1);
     struct chunk *c = last->chunk;
     bool ours = atomic_load_explicit(&c->refs, memory_order_acquire) == 1;
-    if (last->len > MERGED_BYTES - SLICE_SMALL_BYTES)
+    if (last->len > MERGED_BYTES - SLICE_SMALL_BYTES || chunk_is_segment(c))
         return false;
     if (!ours || c->cap > MERGED_BYTES || c->cap - last->off - last->len < s.len) {
         struct chunk *roomy = chunk_new(MERGED_BYTES); /* the first of many, perhaps: room for them */
@@ -146,6 +146,17 @@ bool slices_merge(struct slices *q, struct slice s)
         c = roomy;
     }
     memcpy(c->bytes + last->off + last->len, slice_bytes(&s), s.len);
+    last->len += s.len;
+    q->bytes += s.len;
+    chunk_unref(s.chunk);
+    return true;
+}
+
+bool slices_extend(struct slices *q, struct slice s)
+{
+    struct slice *last = q->count > 0 ? slices_at(q, q->count - 1) : NULL;
+    if (last == NULL || last->chunk != s.chunk || last->off + last->len != s.off)
+        return false;
     last->len += s.len;
     q->bytes += s.len;
     chunk_unref(s.chunk);

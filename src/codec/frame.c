@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include "hawser/stored.h"
+
 static_assert(FRAME_DATA_HEADER_MAX + FRAME_DATA_MAX <= BLOCK_PAYLOAD_MAX, "the longest DATA fits one block");
 static_assert(1 + 10 + 1 + 2 * (16 + 2) + 1 + 1 + FRAME_CLASS_MAX + 10 + 10 <= FRAME_CONTROL_MAX,
               "the longest OPEN");
@@ -74,6 +76,18 @@ static void put_rst(struct cursor_out *out, const struct frame *f)
     cursor_put_varint(out, f->rst.final);
 }
 
+static void put_segment(struct cursor_out *out, const struct frame *f)
+{
+    assert(f->segment.segment.epoch != 0);
+    cursor_put_be(out, f->segment.segment.epoch, 8);
+    cursor_put_varint(out, f->segment.segment.number);
+    if (f->type == FRAME_DROP)
+        return;
+    assert(f->segment.from < f->segment.to && f->segment.to <= STORED_SEGMENT_SPAN);
+    cursor_put_varint(out, f->segment.from);
+    cursor_put_varint(out, f->segment.to - f->segment.from);
+}
+
 static void put_fields(struct cursor_out *out, const struct frame *f)
 {
     switch (f->type) {
@@ -104,12 +118,24 @@ static void put_fields(struct cursor_out *out, const struct frame *f)
     case FRAME_PONG:
         cursor_put_varint(out, f->ping.token);
         return;
+    case FRAME_MISS:
+        assert(f->miss.len > 0 && f->miss.offset <= FRAME_OFFSET_MAX - f->miss.len);
+        cursor_put_varint(out, f->miss.offset);
+        cursor_put_varint(out, f->miss.len);
+        return;
+    case FRAME_HOLD:
+    case FRAME_DROP:
+        put_segment(out, f);
+        return;
+    case FRAME_STORED:
+        assert(!"STORED is written by stored_begin");
+        return;
     }
 }
 
 static bool has_session(enum frame_type type)
 {
-    return type != FRAME_PING && type != FRAME_PONG;
+    return type != FRAME_PING && type != FRAME_PONG && type != FRAME_HOLD && type != FRAME_DROP;
 }
 
 static void put_head(struct cursor_out *out, enum frame_type type, uint64_t session)
@@ -232,6 +258,37 @@ static void get_session(struct cursor *c, struct frame *f)
         cursor_refuse(c, -ERR_WIRE_VALUE);
 }
 
+static void get_stored(struct cursor *c, struct frame *f)
+{
+    f->stored.offset = cursor_varint(c);
+    f->stored.raw_bytes = (uint32_t)cursor_be(c, 4);
+    f->stored.checksum = (uint32_t)cursor_be(c, 4);
+    f->stored.ops_bytes = cursor_u16(c);
+    if (f->stored.raw_bytes > STORED_RAW_MAX || f->stored.ops_bytes > STORED_OPS_BYTES_MAX)
+        cursor_refuse(c, -ERR_WIRE_LONG);
+    if (f->stored.raw_bytes == 0 || f->stored.offset > FRAME_OFFSET_MAX - f->stored.raw_bytes)
+        cursor_refuse(c, -ERR_WIRE_VALUE);
+    f->stored.ops = cursor_bytes(c, f->stored.ops_bytes);
+    int err = c->err == 0 ? stored_check(f->stored.ops, f->stored.ops_bytes, f->stored.raw_bytes) : 0;
+    if (err < 0)
+        cursor_refuse(c, err);
+}
+
+static void get_segment(struct cursor *c, struct frame *f)
+{
+    f->segment.segment.epoch = cursor_be(c, 8);
+    f->segment.segment.number = (uint32_t)get_at_most(c, UINT32_MAX);
+    if (f->segment.segment.epoch == 0)
+        cursor_refuse(c, -ERR_WIRE_VALUE);
+    if (f->type == FRAME_DROP)
+        return;
+    uint64_t from = get_at_most(c, STORED_SEGMENT_SPAN), len = get_at_most(c, STORED_SEGMENT_SPAN);
+    if (len == 0 || from > STORED_SEGMENT_SPAN - len)
+        cursor_refuse(c, -ERR_WIRE_VALUE);
+    f->segment.from = (uint32_t)from;
+    f->segment.to = (uint32_t)(from + len);
+}
+
 static void get_fields(struct cursor *c, struct frame *f)
 {
     if (has_session(f->type))
@@ -259,6 +316,19 @@ static void get_fields(struct cursor *c, struct frame *f)
     case FRAME_PING:
     case FRAME_PONG:
         f->ping.token = cursor_varint(c);
+        return;
+    case FRAME_STORED:
+        get_stored(c, f);
+        return;
+    case FRAME_MISS:
+        f->miss.offset = get_at_most(c, FRAME_OFFSET_MAX);
+        f->miss.len = get_at_most(c, FRAME_OFFSET_MAX);
+        if (f->miss.len == 0 || f->miss.offset > FRAME_OFFSET_MAX - f->miss.len)
+            cursor_refuse(c, -ERR_WIRE_VALUE);
+        return;
+    case FRAME_HOLD:
+    case FRAME_DROP:
+        get_segment(c, f);
         return;
     }
 }

@@ -56,7 +56,9 @@ static void each(struct mux *m, void (*visit)(struct session *s, unsigned arg), 
 
 static void lane_lost(void *owner, unsigned slot)
 {
-    each(owner, session_lane_lost, slot);
+    struct mux *m = owner;
+    holdings_lane_lost(&m->holdings, slot);
+    each(m, session_lane_lost, slot);
 }
 
 static void drop_one(struct session *s, unsigned reason)
@@ -72,6 +74,7 @@ static void peer_restarted(void *owner)
                  (unsigned long long)m->totals.sessions);
     each(m, drop_one, FRAME_RST_TUNNEL);
     closed_clear(&m->closed);
+    mux_forget_holdings(m);
     m->answer_count = 0;
 }
 
@@ -116,6 +119,7 @@ static void hold_is_over(evutil_socket_t fd, short what, void *arg)
     tunnel_forget(m->tunnel);
     each(m, drop_one, FRAME_RST_TUNNEL);
     closed_clear(&m->closed);
+    mux_forget_holdings(m);
     m->answer_count = 0;
 }
 
@@ -133,10 +137,43 @@ static void send_late_acks(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* References that lingered go, or wait on. */
+static void end_lingering(evutil_socket_t fd, short what, void *arg)
+{
+    struct mux *m = arg;
+    (void)fd;
+    (void)what;
+    struct session *s = TAILQ_FIRST(&m->lingering), *next;
+    for (; s != NULL; s = next) {
+        next = TAILQ_NEXT(s, lingering);
+        transmit_schedule(s);
+    }
+    tunnel_kick(m->tunnel);
+    if (!TAILQ_EMPTY(&m->lingering)) {
+        struct timeval tv = {0, MUX_LINGER_TICK_US};
+        event_add(&m->linger, &tv);
+    }
+}
+
 /* ---- answers for sessions that are no more ---- */
+
+/* Answers may overtake each other on two lanes: whichever comes first ought to tell the true reason. */
+static enum frame_rst_reason true_reason(struct mux *m, uint64_t id, enum frame_rst_reason reason)
+{
+    if (reason != FRAME_RST_UNKNOWN) {
+        m->refused[m->refused_next++ % MUX_REFUSED_KEPT] = (struct mux_answer){.id = id, .reason = reason};
+        return reason;
+    }
+    for (size_t i = 0; i < MUX_REFUSED_KEPT; i++) {
+        if (m->refused[i].id == id)
+            return m->refused[i].reason;
+    }
+    return reason;
+}
 
 void mux_answer_rst(struct mux *m, uint64_t id, enum frame_rst_reason reason)
 {
+    reason = true_reason(m, id, reason);
     if (m->answers == NULL)
         m->answers = malloc(MUX_ANSWERS_MAX * sizeof(m->answers[0]));
     if (m->answers == NULL || m->answer_count >= MUX_ANSWERS_MAX)
@@ -245,8 +282,10 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     TAILQ_INIT(&m->owing);
     TAILQ_INIT(&m->late);
     TAILQ_INIT(&m->twins);
+    TAILQ_INIT(&m->lingering);
     event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
     event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
+    event_assign(&m->linger, loop_base(home->loop), -1, EV_TIMEOUT, end_lingering, m);
     int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s,
                          learned_rtt_us, &tunnel_events, m);
     if (err < 0) {
@@ -255,6 +294,7 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
         free(m);
         return err;
     }
+    TAILQ_INSERT_TAIL(&home->muxes, m, same_home);
     *out = m;
     return 0;
 }
@@ -265,6 +305,10 @@ static void finish_end(struct mux *m)
     void *arg = m->gone_arg;
     event_del(&m->late_acks);
     event_del(&m->hold);
+    event_del(&m->linger);
+    TAILQ_REMOVE(&m->home->muxes, m, same_home);
+    holdings_clear(&m->holdings);
+    free(m->notes);
     tunnel_free(m->tunnel);
     classes_free(m->classes, m->class_count);
     map_clear(&m->by_id);

@@ -10,6 +10,8 @@
 enum {
     COPY_BELOW_BYTES = 8192, /* a small slice must not pin a large chunk while a slow host takes its time */
     ACK_EVERY_BYTES = 64 * 1024,
+    ACK_EVERY_SAVED_BYTES =
+        8 << 20, /* what came as references is in the peer's store too, and costs it nothing */
 };
 
 /* ---- opening ---- */
@@ -45,7 +47,8 @@ static int take_open(struct mux *m, const struct frame *f)
         s = session_new(m, &f->open.client, &f->open.server, f->open.dscp, class_index, false);
     if (s != NULL) {
         s->id = f->session;
-        s->limit = f->open.raw_limit < f->open.cost_limit ? f->open.raw_limit : f->open.cost_limit;
+        s->raw_limit = f->open.raw_limit;
+        s->limit = f->open.cost_limit;
         m->totals.sessions++;
         m->far_sessions++;
         struct leg_origin origin = {.client = s->client,
@@ -88,11 +91,13 @@ static void end_if_final(struct session *s)
 }
 
 /* Bytes in order for the host. */
-static void deliver(struct session *s, struct slice slice)
+static void deliver(struct session *s, struct slice slice, bool saved)
 {
     if (!s->near && s->received == 0)
         session_recognise(s, slice_bytes(&slice), slice.len);
     s->received += slice.len;
+    if (saved)
+        savings_add(&s->saved_in, s->received, slice.len);
     s->mux->totals.out_bytes += slice.len;
     if (s->leg != NULL)
         leg_write(s->leg, slice);
@@ -107,13 +112,14 @@ static void drain_early(struct session *s)
         struct early *e = &s->early[taken++];
         uint64_t skip = s->received - e->offset;
         s->early_bytes -= e->slice.len;
+        s->early_saved -= e->saved ? e->slice.len : 0;
         if (skip >= e->slice.len) {
             chunk_unref(e->slice.chunk);
             continue;
         }
         e->slice.off += (uint32_t)skip;
         e->slice.len -= (uint32_t)skip;
-        deliver(s, e->slice);
+        deliver(s, e->slice, e->saved);
     }
     if (taken == 0)
         return;
@@ -127,7 +133,7 @@ static void drain_early(struct session *s)
 }
 
 /* Keep bytes that came before those in front of them. 1 kept, 0 held already, or an error. */
-static int keep_early(struct session *s, uint64_t offset, struct slice slice)
+static int keep_early(struct session *s, uint64_t offset, struct slice slice, bool saved)
 {
     uint32_t at = s->early_count;
     while (at > 0 && s->early[at - 1].offset > offset)
@@ -143,16 +149,17 @@ static int keep_early(struct session *s, uint64_t offset, struct slice slice)
         s->early_cap = cap;
     }
     memmove(&s->early[at + 1], &s->early[at], (s->early_count - at) * sizeof(s->early[0]));
-    s->early[at] = (struct early){.offset = offset, .slice = slice};
+    s->early[at] = (struct early){.offset = offset, .slice = slice, .saved = saved};
     s->early_count++;
     s->early_bytes += slice.len;
+    s->early_saved += saved ? slice.len : 0;
     return 1;
 }
 
 /* Bytes past what was granted are paid from the credit that our greeting gave for new sessions. */
-static bool within_credit(struct session *s, uint64_t end)
+static bool pays(struct session *s, uint64_t cost_end)
 {
-    uint64_t excess = end > s->granted ? end - s->granted : 0;
+    uint64_t excess = cost_end > s->granted ? cost_end - s->granted : 0;
     if (excess <= s->excess)
         return true;
     struct mux *m = s->mux;
@@ -163,44 +170,70 @@ static bool within_credit(struct session *s, uint64_t end)
     return true;
 }
 
-static struct slice slice_of(const struct frame *f, struct chunk *chunk, uint64_t skip)
+/* What came as a reference takes no memory of the session's, and is not paid for while it is on its way to
+ * the host. The peer may count a little otherwise: what it sends again may have been a reference the first
+ * time. */
+bool receive_within_credit(struct session *s, uint64_t end, uint64_t saved)
 {
-    const uint8_t *bytes = f->data.bytes + skip;
-    uint32_t len = f->data.len - (uint32_t)skip;
+    saved += s->saved_in.total + s->early_saved;
+    if (saved > 0)
+        saved += STORED_RAW_MAX;
+    uint64_t cost_end = end > saved ? end - saved : 0;
+    if (end <= s->final && end <= s->consumed + SESSION_RAW_WINDOW && pays(s, cost_end))
+        return true;
+    if (session_may_log(s->mux))
+        log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
+                 end > s->final ? "end" : "credit");
+    session_reset(s, FRAME_RST_PROTOCOL);
+    return false;
+}
+
+struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chunk)
+{
     if (len < COPY_BELOW_BYTES)
         return slice_copy(bytes, len);
     return (struct slice){.chunk = chunk_ref(chunk), .off = (uint32_t)(bytes - chunk->bytes), .len = len};
 }
 
+bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved)
+{
+    uint64_t skip = offset < s->received ? s->received - offset : 0;
+    if (skip >= slice.len) {
+        chunk_unref(slice.chunk);
+        return true;
+    }
+    slice.off += (uint32_t)skip;
+    slice.len -= (uint32_t)skip;
+    if (offset <= s->received) {
+        deliver(s, slice, saved);
+        return true;
+    }
+    int kept = keep_early(s, offset, slice, saved);
+    if (kept <= 0)
+        chunk_unref(slice.chunk);
+    if (kept < 0)
+        session_reset(s, FRAME_RST_OVERLOAD);
+    return kept >= 0;
+}
+
+void receive_settle(struct session *s)
+{
+    drain_early(s);
+    end_if_final(s);
+    session_pull_missing(s);
+}
+
 static void take_data(struct session *s, const struct frame *f, struct chunk *chunk)
 {
     uint64_t end = f->data.offset + f->data.len;
-    if (s->in > HALF_ENDING || end <= s->received)
+    if (s->in > HALF_ENDING || end <= s->received || !receive_within_credit(s, end, 0))
         return;
-    if (end > s->final || end < f->data.offset || !within_credit(s, end)) {
-        if (session_may_log(s->mux))
-            log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
-                     end > s->final ? "end" : "credit");
-        session_reset(s, FRAME_RST_PROTOCOL);
-        return;
-    }
     uint64_t skip = f->data.offset < s->received ? s->received - f->data.offset : 0;
-    struct slice slice = slice_of(f, chunk, skip);
-    if (slice.chunk == NULL) {
+    struct slice slice = receive_slice(f->data.bytes + skip, f->data.len - (uint32_t)skip, chunk);
+    if (slice.chunk == NULL)
         session_reset(s, FRAME_RST_OVERLOAD);
-        return;
-    }
-    if (f->data.offset > s->received) {
-        int kept = keep_early(s, f->data.offset, slice);
-        if (kept <= 0)
-            chunk_unref(slice.chunk);
-        if (kept < 0)
-            session_reset(s, FRAME_RST_OVERLOAD);
-        return;
-    }
-    deliver(s, slice);
-    drain_early(s);
-    end_if_final(s);
+    else if (receive_bytes(s, f->data.offset + skip, slice, false))
+        receive_settle(s);
 }
 
 static void take_fin(struct session *s, uint64_t final)
@@ -256,6 +289,7 @@ static void grant(struct session *s)
 void receive_consumed(struct session *s, uint64_t total)
 {
     s->consumed = total;
+    savings_settle(&s->saved_in, total);
     if (s->reset_after_final) {
         if (s->consumed == s->final)
             session_finish_reset(s);
@@ -270,14 +304,19 @@ void receive_consumed(struct session *s, uint64_t total)
         return;
     consider_window(s);
     grant(s);
-    if (s->consumed - s->acked_told >= ACK_EVERY_BYTES) {
+    uint64_t told_ago = s->consumed - s->acked_told;
+    if (told_ago >= (s->saved_in.total > 0 ? ACK_EVERY_SAVED_BYTES : ACK_EVERY_BYTES)) {
         session_want(s, WANT_ACK);
     } else if ((s->wants & WANT_ACK) == 0 && !s->is_late) {
         struct mux *m = s->mux;
         s->is_late = true;
         TAILQ_INSERT_TAIL(&m->late, s, late);
         if (!event_pending(&m->late_acks, EV_TIMEOUT, NULL)) {
-            struct timeval tv = {0, MUX_ACK_LATE_US};
+            uint64_t late = tunnel_rtt_us(m->tunnel) / 8;
+            late = late < MUX_ACK_LATE_US       ? MUX_ACK_LATE_US
+                   : late > MUX_ACK_LATE_MAX_US ? MUX_ACK_LATE_MAX_US
+                                                : late;
+            struct timeval tv = {0, (suseconds_t)late};
             event_add(&m->late_acks, &tv);
         }
     }
@@ -297,8 +336,10 @@ static void take_ack(struct session *s, uint64_t offset)
         return;
     }
     s->confirmed = true;
-    if (upto > s->replay.acked)
+    if (upto > s->replay.acked) {
+        session_confirm_held(s, upto);
         replay_ack(&s->replay, upto);
+    }
     if (with_fin) {
         session_set_out(s, HALF_DONE);
         s->wants &= ~(uint32_t)WANT_FIN;
@@ -314,10 +355,11 @@ static void take_ack(struct session *s, uint64_t offset)
 static void take_credit(struct session *s, const struct frame *f)
 {
     struct mux *m = s->mux;
-    uint64_t limit = f->credit.raw_limit < f->credit.cost_limit ? f->credit.raw_limit : f->credit.cost_limit;
     s->confirmed = true;
-    if (limit > s->limit)
-        s->limit = limit;
+    if (f->credit.cost_limit > s->limit)
+        s->limit = f->credit.cost_limit;
+    if (f->credit.raw_limit > s->raw_limit)
+        s->raw_limit = f->credit.raw_limit;
     if (!s->credited) {
         bool was_short = m->opening_left < SESSION_UNSENT_MIN && s->opening_used > 0;
         s->credited = true;
@@ -349,6 +391,10 @@ int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chun
 {
     struct mux *m = owner;
     (void)slot;
+    if (f->type == FRAME_HOLD || f->type == FRAME_DROP)
+        return mux_take_note(m, f);
+    if ((f->type == FRAME_STORED || f->type == FRAME_MISS) && !mux_stores(m))
+        return -ERR_WIRE_UNKNOWN;
     struct session *s = map_get(&m->by_id, f->session);
     if (s == NULL)
         return f->type == FRAME_OPEN ? take_open(m, f) : take_unknown(m, f);
@@ -371,9 +417,17 @@ int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chun
     case FRAME_RST:
         session_take_rst(s, f);
         break;
+    case FRAME_STORED:
+        s->confirmed = true;
+        return session_take_stored(s, f, chunk);
+    case FRAME_MISS:
+        session_take_miss(s, f->miss.offset, f->miss.len);
+        break;
+    case FRAME_HOLD:
+    case FRAME_DROP:
     case FRAME_PING:
     case FRAME_PONG:
-        break; /* the tunnel's */
+        break; /* no session's */
     }
     return 0;
 }

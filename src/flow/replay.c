@@ -7,11 +7,35 @@ int replay_append(struct replay *r, struct slice s)
 {
     /* not behind a cursor that has left the last slice: it would miss what is added there */
     uint32_t len = s.len;
-    bool merged = r->next.slice < r->slices.count && slices_merge(&r->slices, s);
+    bool stored = chunk_is_segment(s.chunk);
+    bool open = r->next.slice < r->slices.count;
+    bool merged = open && (stored ? slices_extend(&r->slices, s) : slices_merge(&r->slices, s));
     int err = merged ? 0 : slices_push(&r->slices, s);
-    if (err == 0)
-        r->read += len;
-    return err;
+    if (err < 0)
+        return err;
+    r->read += len;
+    r->stored += stored ? len : 0;
+    return 0;
+}
+
+const struct slice *replay_at(const struct replay *r, const struct replay_cursor *c)
+{
+    return slices_at(&r->slices, c->slice);
+}
+
+void replay_skip(struct replay *r, struct replay_cursor *c, uint64_t len)
+{
+    c->offset += len;
+    while (len > 0) {
+        uint32_t left = replay_at(r, c)->len - c->byte;
+        if (len < left) {
+            c->byte += (uint32_t)len;
+            return;
+        }
+        len -= left;
+        c->slice++;
+        c->byte = 0;
+    }
 }
 
 void replay_copy(struct replay *r, struct replay_cursor *c, uint8_t *to, uint32_t len)
@@ -45,17 +69,6 @@ static void follow(struct replay_cursor *c, uint32_t dropped, uint64_t acked)
         c->byte = (uint32_t)(c->offset - acked);
 }
 
-void replay_ack(struct replay *r, uint64_t upto)
-{
-    assert(upto > r->acked && upto <= r->next.offset);
-    uint32_t before = r->slices.count;
-    slices_drop(&r->slices, upto - r->acked);
-    uint32_t dropped = before - r->slices.count;
-    r->acked = upto;
-    follow(&r->next, dropped, upto);
-    follow(&r->again, dropped, upto);
-}
-
 static struct replay_cursor seek(const struct replay *r, uint64_t offset)
 {
     struct replay_cursor c = {.offset = offset};
@@ -70,6 +83,44 @@ static struct replay_cursor seek(const struct replay *r, uint64_t offset)
         c.slice++;
     }
     return c;
+}
+
+void replay_each(const struct replay *r, uint64_t from, uint64_t to,
+                 void (*visit)(void *arg, const struct slice *part), void *arg)
+{
+    struct replay_cursor c = seek(r, from);
+    uint64_t left = to - from;
+    while (left > 0) {
+        struct slice part = *replay_at(r, &c);
+        part.off += c.byte;
+        part.len -= c.byte;
+        if (part.len > left)
+            part.len = (uint32_t)left;
+        visit(arg, &part);
+        left -= part.len;
+        c.slice++;
+        c.byte = 0;
+    }
+}
+
+static void count_stored(void *arg, const struct slice *part)
+{
+    uint64_t *sum = arg;
+    *sum += chunk_is_segment(part->chunk) ? part->len : 0;
+}
+
+void replay_ack(struct replay *r, uint64_t upto)
+{
+    assert(upto > r->acked && upto <= r->next.offset);
+    uint64_t stored = 0;
+    replay_each(r, r->acked, upto, count_stored, &stored);
+    r->stored -= stored;
+    uint32_t before = r->slices.count;
+    slices_drop(&r->slices, upto - r->acked);
+    uint32_t dropped = before - r->slices.count;
+    r->acked = upto;
+    follow(&r->next, dropped, upto);
+    follow(&r->again, dropped, upto);
 }
 
 void replay_peek(struct replay *r, uint64_t offset, uint8_t *to, uint32_t len)

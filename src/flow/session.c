@@ -78,13 +78,16 @@ void session_grow_window(struct session *s, uint64_t wanted)
 /* What of the bytes between acked and allowed the floor does not pay. */
 static uint64_t reserve_for(const struct session *s, uint64_t allowed)
 {
-    uint64_t held = allowed - s->replay.acked, floor = s->mux->world->memory->session_floor_bytes;
+    uint64_t held = allowed - s->replay.acked - s->replay.stored,
+             floor = s->mux->world->memory->session_floor_bytes;
     return held > floor ? held - floor : 0;
 }
 
 static uint64_t unsent_quota(const struct session *s)
 {
     uint64_t quota = linkrate_bytes_in(tunnel_linkrate(s->mux->tunnel), 100000);
+    if (!s->urgent && s->put_us != 0)
+        return SESSION_READ_AHEAD_HIT_BYTES; /* bytes that the peer holds: the link is not what limits them */
     if (quota < SESSION_UNSENT_MIN)
         return SESSION_UNSENT_MIN;
     return quota < SESSION_UNSENT_MAX ? quota : SESSION_UNSENT_MAX;
@@ -195,7 +198,11 @@ static void drop_bytes(struct session *s)
     free(s->early);
     s->early = NULL;
     s->early_count = s->early_cap = 0;
-    s->early_bytes = 0;
+    s->early_bytes = s->early_saved = 0;
+    savings_clear(&s->saved_out);
+    savings_clear(&s->saved_in);
+    if (s->mux->home->store != NULL)
+        store_stream_end(s->mux->home->store, &s->stream);
     transmit_forget(s);
 }
 
@@ -371,7 +378,7 @@ void session_lane_lost(struct session *s, unsigned slot)
         session_want(s, s->rst_heard ? 0 : WANT_RST);
         return;
     }
-    session_want(s, WANT_ACK | WANT_CREDIT);
+    session_want(s, WANT_ACK | WANT_CREDIT | (s->miss_end > s->received ? WANT_MISS : 0));
     if (s->out <= HALF_ENDING)
         replay_send_again(&s->replay, s->slots[slot].from, s->slots[slot].end);
     s->slots[slot].from = s->slots[slot].end = 0;
@@ -397,12 +404,13 @@ static void leg_data(void *owner, struct slice slice)
     }
     if (s->near && s->replay.read == 0)
         session_recognise(s, slice_bytes(&slice), slice.len);
-    if (replay_append(&s->replay, slice) < 0) {
+    uint32_t len = slice.len;
+    if (session_absorb(s, slice) < 0) {
         chunk_unref(slice.chunk);
         session_reset(s, FRAME_RST_OVERLOAD);
         return;
     }
-    s->mux->totals.in_bytes += slice.len;
+    s->mux->totals.in_bytes += len;
     transmit_schedule(s);
     tunnel_kick(s->mux->tunnel);
 }

@@ -38,7 +38,9 @@ static uint64_t sendable(const struct session *s)
     uint64_t again = replay_again_left(&s->replay);
     if (again > 0)
         return again;
-    uint64_t sent = replay_sent(&s->replay), end = s->limit;
+    uint64_t sent = replay_sent(&s->replay), end = s->limit + s->saved_out.total;
+    if (end > s->raw_limit)
+        end = s->raw_limit;
     if (!s->credited)
         end = sent + s->mux->opening_left;
     if (end > s->replay.read)
@@ -66,9 +68,46 @@ static void leave_heap(struct session *s)
     heap_remove(&c->heaps[s->turn_lane], &s->turn);
 }
 
+/* ---- lingering: in a stream of bytes that the peer holds, a reference waits a little to grow, so that a
+ * long repetition costs few packets. Nothing waits that began a message, or holds anything new. ---- */
+
+static void stop_lingering(struct session *s)
+{
+    if (s->linger_us == 0)
+        return;
+    s->linger_us = 0;
+    TAILQ_REMOVE(&s->mux->lingering, s, lingering);
+}
+
+static bool lingers(struct session *s, uint64_t waiting, uint64_t now_us)
+{
+    struct mux *m = s->mux;
+    uint64_t longest = tunnel_rtt_us(m->tunnel) / 16;
+    if (longest > SESSION_LINGER_MAX_US)
+        longest = SESSION_LINGER_MAX_US;
+    bool streaming = s->put_us != 0 && now_us - s->put_us < longest;
+    bool may = !s->urgent && s->out == HALF_OPEN && s->confirmed && replay_again_left(&s->replay) == 0 &&
+               waiting < SESSION_LINGER_BYTES && longest >= MUX_LINGER_TICK_US;
+    if (!may || (s->linger_us == 0 && !streaming) ||
+        (s->linger_us != 0 && now_us - s->linger_us >= longest)) {
+        stop_lingering(s);
+        return false;
+    }
+    if (s->linger_us == 0) {
+        s->linger_us = now_us;
+        TAILQ_INSERT_TAIL(&m->lingering, s, lingering);
+        if (!event_pending(&m->linger, EV_TIMEOUT, NULL)) {
+            struct timeval tv = {0, MUX_LINGER_TICK_US};
+            event_add(&m->linger, &tv);
+        }
+    }
+    return true;
+}
+
 void transmit_forget(struct session *s)
 {
     leave_heap(s);
+    stop_lingering(s);
     if (s->is_twin)
         TAILQ_REMOVE(&s->mux->twins, s, twins);
     s->is_twin = false;
@@ -76,14 +115,15 @@ void transmit_forget(struct session *s)
 
 void transmit_schedule(struct session *s)
 {
-    uint64_t waiting = sendable(s);
-    if (waiting == 0) {
+    struct mux *m = s->mux;
+    uint64_t waiting = sendable(s), now = clock_now_us();
+    if (waiting == 0)
+        stop_lingering(s);
+    if (waiting == 0 || lingers(s, waiting, now)) {
         leave_heap(s);
         return;
     }
-    struct mux *m = s->mux;
     struct mux_class *c = mux_class_of(m, s->class_index);
-    uint64_t now = clock_now_us();
     unsigned lane = lane_for(s, waiting, now);
     double key = s->last_key == 0 ? (double)now / LATELY_US : s->last_key;
     if (s->turn.index != HEAP_OUT && lane == s->turn_lane) {
@@ -138,7 +178,9 @@ static struct session *next_session(struct mux *m, enum tunnel_role role)
 
 /* ---- writing ---- */
 
-static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t len, bool fresh)
+/* len bytes of the session went, as `cost` bytes on the wire. */
+static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t len, uint32_t cost,
+                    bool fresh)
 {
     struct mux *m = s->mux;
     struct mux_class *c = mux_class_of(m, s->class_index);
@@ -152,11 +194,11 @@ static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t 
     if (offset + len > s->slots[slot].end)
         s->slots[slot].end = offset + len;
     m->virtual_now = c->virtual_time;
-    c->virtual_time += (double)len / (c->weight > 0 ? c->weight : 1);
+    c->virtual_time += (double)cost / (c->weight > 0 ? c->weight : 1);
     c->bytes += len;
-    s->wire_bytes += len;
+    s->wire_bytes += cost;
     s->last_slot = (int)slot;
-    s->last_key = key_after(s->last_key, clock_now_us(), len);
+    s->last_key = key_after(s->last_key, clock_now_us(), cost);
 }
 
 static int put_open(struct session *s, unsigned slot, struct cursor_out *out)
@@ -219,7 +261,35 @@ static bool needs_open(const struct session *s, unsigned slot)
     return s->near && !s->confirmed && s->id != 0 && s->open_slot != (int)slot;
 }
 
-/* One DATA of the session into out; false when the block has no room for it. */
+/* Bytes at the cursor before the next that the store has. */
+static uint64_t plain_bytes(const struct replay *r, const struct replay_cursor *c, uint64_t most)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = c->slice; bytes < most && i < r->slices.count; i++) {
+        const struct slice *one = slices_at(&r->slices, i);
+        if (chunk_is_segment(one->chunk))
+            break;
+        bytes += one->len - (i == c->slice ? c->byte : 0);
+    }
+    return bytes < most ? bytes : most;
+}
+
+/* One DATA; the bytes of the session that it carries, 0: no room. */
+static uint32_t put_plain(struct session *s, struct replay_cursor *c, uint64_t len, struct cursor_out *out)
+{
+    size_t room = (size_t)(out->end - out->at);
+    if (len > room - FRAME_DATA_HEADER_MAX)
+        len = room - FRAME_DATA_HEADER_MAX;
+    if (len > FRAME_DATA_MAX)
+        len = FRAME_DATA_MAX;
+    uint8_t *to = frame_put_data(out, s->id, c->offset, (uint32_t)len);
+    if (to == NULL)
+        return 0;
+    replay_copy(&s->replay, c, to, (uint32_t)len);
+    return (uint32_t)len;
+}
+
+/* One DATA or STORED of the session into out; false when the block has no room for it. */
 static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
 {
     if (needs_open(s, slot) && put_open(s, slot, out) < 0)
@@ -229,19 +299,17 @@ static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
         return false;
     bool fresh = replay_again_left(&s->replay) == 0;
     struct replay_cursor *cursor = fresh ? &s->replay.next : &s->replay.again;
-    uint64_t len = sendable(s), offset = cursor->offset;
-    if (len > room - FRAME_DATA_HEADER_MAX)
-        len = room - FRAME_DATA_HEADER_MAX;
-    if (len > FRAME_DATA_MAX)
-        len = FRAME_DATA_MAX;
-    assert(len > 0);
-    uint8_t *to = frame_put_data(out, s->id, offset, (uint32_t)len);
-    if (to == NULL)
+    uint64_t available = sendable(s), offset = cursor->offset;
+    uint8_t *begin = out->at;
+    assert(available > 0);
+    uint64_t plain = mux_stores(s->mux) ? plain_bytes(&s->replay, cursor, available) : available;
+    uint32_t len =
+        plain > 0 ? put_plain(s, cursor, plain, out) : session_put_stored(s, slot, cursor, available, out);
+    if (len == 0)
         return false;
-    replay_copy(&s->replay, cursor, to, (uint32_t)len);
     if (fresh)
-        want_twin(s, slot, offset, (uint32_t)len);
-    account(s, slot, offset, (uint32_t)len, fresh);
+        want_twin(s, slot, offset, len);
+    account(s, slot, offset, len, (uint32_t)(out->at - begin), fresh);
     transmit_schedule(s);
     session_update_allowed(s);
     session_end_if_sent(s);
@@ -267,6 +335,13 @@ static int put_want(struct session *s, unsigned slot, uint32_t want, struct curs
         f.type = FRAME_FIN;
         s->fin_sent = s->fin_said = true; /* or wanted again, if it does not fit now */
         f.fin.final = s->replay.read;
+        break;
+    case WANT_MISS:
+        f.type = FRAME_MISS;
+        f.miss.offset = s->miss_from;
+        f.miss.len = s->miss_end - s->miss_from;
+        if (s->miss_end <= s->received)
+            return 0; /* it came meanwhile */
         break;
     default:
         f.type = FRAME_RST;
@@ -392,8 +467,11 @@ int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct curs
 {
     struct mux *m = owner;
     int level = LEVEL_OPEN;
-    if (role != TUNNEL_ROLE_BULK)
+    if (role != TUNNEL_ROLE_BULK) {
+        mux_announce(m);
+        mux_put_notes(m, out);
         fill_owed(m, slot, out);
+    }
     out->err = 0;
     if (role != TUNNEL_ROLE_ANY)
         fill_twins(m, slot, &level, out);

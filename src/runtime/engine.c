@@ -11,6 +11,7 @@
 #include "hawser/clock.h"
 #include "hawser/compress.h"
 #include "hawser/log.h"
+#include "hawser/store.h"
 
 enum {
     SESSION_FLOOR_MAX_BYTES = 16 * 1024, /* least memory of a direction of a session */
@@ -41,12 +42,20 @@ static void limit_sessions(struct node *n, const struct config *c)
 
 static void divide_memory(struct node *n, const struct config *c)
 {
-    uint64_t half = c->memory_bytes / 2, opening = half / 4 / (c->peer_count > 0 ? c->peer_count : 1);
+    uint64_t store = c->memory_bytes / 2 >= STORE_LEAST_BYTES ? c->memory_bytes / 2 : 0;
+    uint64_t half = (c->memory_bytes - store) / 2,
+             opening = half / 4 / (c->peer_count > 0 ? c->peer_count : 1);
     if (opening > OPENING_MAX_BYTES)
         opening = OPENING_MAX_BYTES;
     if (opening < OPENING_MIN_BYTES)
         opening = OPENING_MIN_BYTES;
     n->tunnel_world.opening_credit_bytes = opening;
+    budget_init(&n->store_memory, store);
+    if (store > 0)
+        n->tunnel_world.features |= GREETING_FEATURE_REFERENCES;
+    else
+        log_warn("nothing is deduplicated: the store takes half of `memory` in [node], and needs %d MB",
+                 STORE_LEAST_BYTES >> 20);
     uint64_t contexts = half / 4, reserved = opening * c->peer_count + contexts;
     compress_set_cap(contexts);
     budget_init(&n->memory.floor, half);

@@ -112,6 +112,7 @@ static int greet_identify(void *owner, const struct endpoint *from,
     memcpy(ours->instance, n->tunnel_world.instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", n->name);
     ours->opening_credit_bytes = n->tunnel_world.opening_credit_bytes;
+    ours->features |= n->tunnel_world.features;
     pthread_mutex_lock(&n->peers_lock);
     struct node_peer *p = find_by_pin(n, pin);
     if (p != NULL)

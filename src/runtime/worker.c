@@ -2,12 +2,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 
 #include "hawser/clock.h"
 #include "hawser/compress.h"
 #include "hawser/log.h"
 #include "hawser/node.h"
+#include "hawser/store.h"
 
 /* A worker above MIN retires when the load is low: it is marked unusable, keeps its sessions until they end,
  * and its thread stops when none is left. worker_pick counts itself in (host.live) before it looks at
@@ -81,11 +83,25 @@ static int start_thread(struct worker *w)
     return 0;
 }
 
+/* What peers at home here were sent, and sent us. */
+static int make_store(struct worker *w)
+{
+    static const struct store_events events = {.evicted = mux_segment_evicted};
+    struct budget *memory = &w->node->store_memory;
+    uint64_t random[2];
+    if (memory->cap == 0)
+        return 0;
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
+        return -EIO;
+    return store_new(&w->host.store, memory, memory->cap, random[0], random[1] | 1, &events, &w->host);
+}
+
 static void worker_free(struct worker *w)
 {
     greeter_free(w->greeter);
     w->greeter = NULL; /* a connection may still wait in the loop's box */
     loop_free(w->host.loop);
+    store_free(w->host.store);
     landscape_unref(w->landscape);
     free(w);
 }
@@ -125,7 +141,10 @@ int worker_start(struct node *n, bool permanent)
     w->number = (unsigned)slot;
     w->permanent = permanent;
     w->landscape = landscape_ref(n->landscape);
+    TAILQ_INIT(&w->host.muxes);
     err = loop_new(&w->host.loop);
+    if (err == 0 && permanent)
+        err = make_store(w);
     if (err == 0 && permanent)
         err = greeter_new(&w->greeter, w->host.loop, &n->greeter_world);
     if (err == 0)
@@ -134,6 +153,7 @@ int worker_start(struct node *n, bool permanent)
         if (w->host.loop != NULL)
             loop_free(w->host.loop);
         w->host.loop = NULL;
+        store_free(w->host.store);
         free(w);
         return err;
     }

@@ -321,7 +321,7 @@ static int append_span(struct store *s, struct store_stream *stream, const uint8
         struct piece piece = {
             .segment = position_segment(s, m->position), .off = position_off(m->position), .len = m->len};
         bool whole = at < len && !(i == 0 && s->goes_on);
-        if (m->len < STORE_COPY_BELOW_BYTES && whole)
+        if ((int)m->len < STORE_COPY_BELOW_BYTES && whole)
             append_copy(s, stream, bytes, m, &piece, &appended);
         put_piece(s, piece);
         s->counters.matches++;

@@ -275,6 +275,7 @@ static void meet_instance(struct tunnel *t, const struct greeting *g, bool first
     memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
     t->knows_peer = true;
     t->opening_credit = g->opening_credit_bytes;
+    t->features = g->features & t->world->features;
     t->world->resume(t->world->owner, t->peer->name, t->peer_instance);
 }
 
@@ -297,6 +298,7 @@ static void enter(struct slot *s, struct lane *l, bool first, bool renews)
     struct tunnel *t = s->tunnel;
     meet_instance(t, lane_greeting(l), first);
     t->is_lower = memcmp(t->world->pin, lane_pin(l), CONFIG_PIN_BYTES) < 0;
+    memcpy(t->peer_pin, lane_pin(l), sizeof(t->peer_pin));
     t->knows_pin = true;
     s->lane = l;
     s->stalled = s->owes_ping = s->owes_pong = false;

@@ -68,6 +68,7 @@ static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static C
     snprintf(ours->name, sizeof(ours->name), "%s", t->world->node_name);
     ours->slot = (uint8_t)s->number;
     ours->opening_credit_bytes = t->world->opening_credit_bytes;
+    ours->features |= t->world->features;
     if (t->knows_peer)
         memcpy(ours->resume_instance, t->peer_instance, sizeof(ours->resume_instance));
     dial_followers(s);

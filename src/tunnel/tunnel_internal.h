@@ -56,7 +56,8 @@ struct tunnel {
     uint8_t peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;
     bool heard; /* a session's frame came from the peer: it may hold sessions of ours */
-    uint64_t opening_credit;
+    uint8_t peer_pin[CONFIG_PIN_BYTES];
+    uint64_t opening_credit, features;
     char reason[320];
 };
 

@@ -288,6 +288,19 @@ uint64_t tunnel_opening_credit(const struct tunnel *t)
     return t->opening_credit;
 }
 
+uint64_t tunnel_features(const struct tunnel *t)
+{
+    return t->features;
+}
+
+uint32_t tunnel_peer_source(const struct tunnel *t)
+{
+    uint32_t source;
+    assert(t->knows_pin);
+    memcpy(&source, t->peer_pin, sizeof(source));
+    return source != 0 ? source : 1;
+}
+
 bool tunnel_is_lower(const struct tunnel *t)
 {
     assert(t->knows_pin);

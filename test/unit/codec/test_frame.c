@@ -1,5 +1,6 @@
 /* test_frame.c - every frame there and back with extreme values, each cut of it, and what is refused. */
 #include "hawser/frame.h"
+#include "hawser/stored.h"
 
 #include <check.h>
 #include <stdlib.h>
@@ -65,6 +66,12 @@ static const struct frame frames[] = {
     {.type = FRAME_PING, .ping = {.token = UINT64_MAX}},
     {.type = FRAME_PONG, .ping = {.token = 0}},
     {.type = FRAME_PONG, .ping = {.token = UINT64_MAX}},
+    {.type = FRAME_MISS, .session = 2, .miss = {.offset = 0, .len = 1}},
+    {.type = FRAME_MISS, .session = 3, .miss = {.offset = FRAME_OFFSET_MAX - 5, .len = 5}},
+    {.type = FRAME_HOLD, .segment = {.segment = {1, 0}, .from = 0, .to = 1}},
+    {.type = FRAME_HOLD,
+     .segment = {.segment = {UINT64_MAX, UINT32_MAX}, .from = 7, .to = STORED_SEGMENT_SPAN}},
+    {.type = FRAME_DROP, .segment = {.segment = {UINT64_MAX, UINT32_MAX}}},
 };
 enum { FRAMES = sizeof(frames) / sizeof(frames[0]) };
 
@@ -111,6 +118,20 @@ static void check_equal(const struct frame *got, const struct frame *want)
     case FRAME_PONG:
         ck_assert_uint_eq(got->ping.token, want->ping.token);
         return;
+    case FRAME_MISS:
+        ck_assert_uint_eq(got->miss.offset, want->miss.offset);
+        ck_assert_uint_eq(got->miss.len, want->miss.len);
+        return;
+    case FRAME_HOLD:
+        ck_assert_uint_eq(got->segment.from, want->segment.from);
+        ck_assert_uint_eq(got->segment.to, want->segment.to);
+        /* fall through */
+    case FRAME_DROP:
+        ck_assert_uint_eq(got->segment.segment.epoch, want->segment.segment.epoch);
+        ck_assert_uint_eq(got->segment.segment.number, want->segment.segment.number);
+        return;
+    case FRAME_STORED:
+        break; /* test_stored.c */
     }
     ck_abort();
 }
@@ -242,7 +263,16 @@ static const struct {
     uint8_t wire[64];
 } refused[] = {
     {"type 0", -ERR_WIRE_UNKNOWN, 2, {0, 2}},
-    {"type 9", -ERR_WIRE_UNKNOWN, 3, {9, 2, 0}},
+    {"type 13", -ERR_WIRE_UNKNOWN, 3, {13, 2, 0}},
+    {"a STORED without operations", -ERR_WIRE_VALUE, 13, {9, 2, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0}},
+    {"a STORED longer than its operations",
+     -ERR_WIRE_VALUE,
+     15,
+     {9, 2, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 2, 4, 'x'}},
+    {"a STORED of 16 MB and one", -ERR_WIRE_LONG, 13, {9, 2, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}},
+    {"a MISS of nothing", -ERR_WIRE_VALUE, 4, {10, 2, 0, 0}},
+    {"a HOLD past the segment", -ERR_WIRE_VALUE, 15, {11, 1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 0x80, 0x80, 0x80, 8}},
+    {"a DROP of no epoch", -ERR_WIRE_VALUE, 10, {12, 0, 0, 0, 0, 0, 0, 0, 0, 1}},
     {"type 255", -ERR_WIRE_UNKNOWN, 1, {255}},
     {"session 0", -ERR_WIRE_VALUE, 3, {3, 0, 0}},
     {"session 1", -ERR_WIRE_VALUE, 3, {5, 1, 0}},

@@ -315,6 +315,8 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
     n->rig = r;
     n->number = number;
     pthread_mutex_init(&n->lock, NULL);
+    TAILQ_INIT(&n->home.muxes);
+    TAILQ_INIT(&n->host.muxes);
     n->home.loop = r->loops[(unsigned)number % r->loop_count].loop;
     n->host.loop = r->loops[(unsigned)(2 + number) % r->loop_count].loop;
     n->sessions_max = o->sessions_max > 0 ? o->sessions_max : 10000;

@@ -291,7 +291,8 @@ int main(void)
     tcase_add_test(t, it_is_known_in_spans_of_any_size);
     tcase_add_test(t, a_sparse_search_still_finds_what_was_stored_sparsely);
     tcase_add_test(t, edits_cost_little);
-    tcase_add_test(t, short_matches_are_copied_and_then_contiguous);
+    if (STORE_COPY_BELOW_BYTES > 0)
+        tcase_add_test(t, short_matches_are_copied_and_then_contiguous);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
     tcase_add_test(t, spans_out_of_bounds_are_refused);

@@ -1,0 +1,48 @@
+/* holdings.h - which bytes of the store's address space a peer holds (floor 5). For each segment three kinds
+ * of intervals: `theirs`, what the peer surely holds (it acknowledged bytes that we sent there, filled them
+ * itself, or announced them); `sent`, for each lane, what was put on that lane in its present life (the peer
+ * will hold it before it reads anything later of that lane); `announced`, what we told the peer that we hold.
+ * We may refer to theirs and to what was sent on the same lane; the peer may refer to all three. One thread:
+ * the peer's home. */
+#ifndef HAWSER_HOLDINGS_H
+#define HAWSER_HOLDINGS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hawser/chunk.h"
+#include "hawser/config.h"
+#include "hawser/intervals.h"
+#include "hawser/map.h"
+
+enum {
+    HOLDINGS_SEGMENTS_MAX = 65536, /* more are not noted: their bytes go as literals */
+    HOLDINGS_INTERVALS_MAX = 8192, /* of one kind in one segment, likewise */
+};
+
+/* Zero-initialised is empty. */
+struct holdings {
+    struct map segments;
+};
+
+enum holdings_kind { HOLDINGS_THEIRS, HOLDINGS_ANNOUNCED, HOLDINGS_SENT }; /* SENT + slot for its lane */
+
+/* Note [off, off + len). What does not fit in memory or bounds is not noted, which is always sound. */
+void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len);
+/* How many of the bytes from off on, at most len, are alike: all of them such that we may refer to them on
+ * that lane (*held), or none. At least 1. */
+uint32_t holdings_span(const struct holdings *h, const struct segment_id *id, unsigned slot, uint32_t off,
+                       uint32_t len, bool *held);
+/* Whether the peer may refer to all of [off, off + len). */
+bool holdings_peer_may(const struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len);
+/* The peer does not hold [off, off + len) after all. */
+void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len);
+/* A lane is gone: what was only sent there may not have arrived. */
+void holdings_lane_lost(struct holdings *h, unsigned slot);
+/* The peer has dropped the segment; we may hold it still. */
+void holdings_dropped(struct holdings *h, const struct segment_id *id);
+/* We have dropped the segment. True if the peer may believe that we hold some of it, and ought to be told. */
+bool holdings_forget(struct holdings *h, const struct segment_id *id);
+void holdings_clear(struct holdings *h);
+
+#endif

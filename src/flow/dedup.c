@@ -1,0 +1,374 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+#include "hawser/session.h"
+
+/* How sessions use the store.
+ *
+ * Out: what a host sends goes through the store as it is read. It comes back as slices into segments, and
+ * those are what the replay keeps: bytes and address at once, paid for by the store. Which of them cross as
+ * references is decided when a block is filled, by what the peer holds then; so what is sent again after a
+ * lost lane, an outage or a MISS is simply encoded anew, by the same lines.
+ *
+ * In: literals are put at the address that the peer names, references are looked up; either way the host gets
+ * slices into segments. A reference counts only if the peer may make it (holdings.h), and a frame only if its
+ * checksum is that of the bytes found. Anything else is a MISS: the peer is asked for the span, which it then
+ * sends as literals; meanwhile later bytes of the session wait as they do behind any gap.
+ *
+ * An ACK says that the peer has passed the bytes on to its host, so it stored what was to be stored: no other
+ * confirmation is needed. */
+
+enum {
+    REFERENCE_MIN_BYTES = 16,
+    NOTE_MIN_BYTES = 256, /* smaller pieces of a segment are not worth announcing */
+};
+
+struct decoded {
+    struct slice slice;
+    bool saved;
+};
+
+bool mux_stores(const struct mux *m)
+{
+    return m->home->store != NULL && (tunnel_features(m->tunnel) & GREETING_FEATURE_REFERENCES) != 0;
+}
+
+/* ---- out ---- */
+
+static int keep_piece(void *arg, struct slice piece, const struct store_address *copy)
+{
+    struct session *s = arg;
+    unsigned slot = s->last_slot > 0 ? (unsigned)s->last_slot : 0;
+    bool held;
+    (void)copy;
+    uint32_t alike =
+        holdings_span(&s->mux->holdings, &piece.chunk->segment, slot, piece.off, piece.len, &held);
+    if (!held || alike < piece.len)
+        s->urgent = true;
+    return replay_append(&s->replay, piece);
+}
+
+int session_absorb(struct session *s, struct slice slice)
+{
+    struct mux *m = s->mux;
+    if (!s->keeps_out && !s->opaque && slice.len >= SESSION_STORE_MIN_BYTES && mux_stores(m)) {
+        int err = store_take(m->home->store, &s->stream, slice_bytes(&slice), slice.len, keep_piece, s);
+        if (err == 0) {
+            chunk_unref(slice.chunk);
+            return 0;
+        }
+        if (err == -ENOMEM)
+            return err; /* some of it is in the replay already */
+    }
+    s->urgent = true;
+    return replay_append(&s->replay, slice);
+}
+
+/* One operation for a piece of the replay; the bytes that it covers, 0: no room. */
+static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer *w, const struct slice *part,
+                          uint64_t *saved)
+{
+    struct mux *m = s->mux;
+    const struct segment_id *id = &part->chunk->segment;
+    bool known = chunk_is_segment(part->chunk) && store_source(m->home->store, id) >= 0, held = false;
+    uint32_t len = known ? holdings_span(&m->holdings, id, slot, part->off, part->len, &held) : part->len;
+    if (held && len >= REFERENCE_MIN_BYTES) {
+        if (!stored_put_reference(w, id, part->off, len))
+            return 0;
+        *saved += len > STORED_REFERENCE_COST ? len - STORED_REFERENCE_COST : 0;
+        return len;
+    }
+    uint32_t room = stored_room(w, known ? id : NULL);
+    if (len > room)
+        len = room;
+    if (len == 0)
+        return 0;
+    memcpy(stored_put_literal(w, known ? id : NULL, part->off, len), slice_bytes(part), len);
+    if (known)
+        holdings_add(&m->holdings, id, HOLDINGS_SENT + slot, part->off, len);
+    return len;
+}
+
+uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_cursor *c, uint64_t available,
+                            struct cursor_out *out)
+{
+    struct stored_writer w;
+    bool fresh = c == &s->replay.next;
+    uint64_t checksum = 0, saved = 0;
+    if (!stored_begin(&w, out, s->id, c->offset))
+        return 0;
+    if (available > STORED_RAW_MAX)
+        available = STORED_RAW_MAX;
+    while (w.raw_bytes < available) {
+        struct slice part = *replay_at(&s->replay, c);
+        part.off += c->byte;
+        part.len -= c->byte;
+        if (part.len > available - w.raw_bytes)
+            part.len = (uint32_t)(available - w.raw_bytes);
+        uint32_t len = put_piece(s, slot, &w, &part, &saved);
+        if (len == 0)
+            break;
+        checksum = stored_checksum(checksum, slice_bytes(&part), len);
+        replay_skip(&s->replay, c, len);
+    }
+    stored_end(&w, (uint32_t)checksum);
+    if (w.raw_bytes == 0)
+        return 0;
+    if (fresh && saved > 0)
+        savings_add(&s->saved_out, c->offset, saved);
+    else if (!fresh)
+        savings_spend(&s->saved_out, w.raw_bytes - saved);
+    s->saved_bytes += saved;
+    s->put_us = clock_now_us();
+    if (fresh && c->offset == s->replay.read)
+        s->urgent = false;
+    return w.raw_bytes;
+}
+
+static void confirm_part(void *arg, const struct slice *part)
+{
+    struct mux *m = arg;
+    const struct segment_id *id = &part->chunk->segment;
+    if (chunk_is_segment(part->chunk) && store_source(m->home->store, id) >= 0)
+        holdings_add(&m->holdings, id, HOLDINGS_THEIRS, part->off, part->len);
+}
+
+void session_confirm_held(struct session *s, uint64_t upto)
+{
+    if (s->replay.stored > 0 && mux_stores(s->mux))
+        replay_each(&s->replay, s->replay.acked, upto, confirm_part, s->mux);
+    savings_settle(&s->saved_out, upto);
+}
+
+static void take_back_part(void *arg, const struct slice *part)
+{
+    struct mux *m = arg;
+    if (chunk_is_segment(part->chunk))
+        holdings_take_back(&m->holdings, &part->chunk->segment, part->off, part->len);
+}
+
+void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
+{
+    struct replay *r = &s->replay;
+    uint64_t from = offset > r->acked ? offset : r->acked;
+    uint64_t to = offset + len < replay_sent(r) ? offset + len : replay_sent(r);
+    if (s->out > HALF_ENDING || from >= to)
+        return;
+    replay_each(r, from, to, take_back_part, s->mux);
+    replay_send_again(r, from, to);
+    s->mux->totals.missed_bytes += to - from;
+    s->urgent = true;
+    transmit_schedule(s);
+    tunnel_kick(s->mux->tunnel);
+}
+
+/* ---- in ---- */
+
+static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
+{
+    int err = store_fill(m->home->store, tunnel_peer_source(m->tunnel), &op->segment, op->off, op->bytes,
+                         op->len, slice);
+    if (err == 0)
+        holdings_add(&m->holdings, &op->segment, HOLDINGS_THEIRS, op->off, op->len);
+    return err == 0;
+}
+
+/* The bytes of an operation; false: the reference does not resolve. slice.chunk NULL: no memory. */
+static bool decode_op(struct mux *m, const struct stored_op *op, struct chunk *chunk, struct slice *slice)
+{
+    struct store *store = m->home->store;
+    if (op->kind == STORED_REFERENCE)
+        return holdings_peer_may(&m->holdings, &op->segment, op->off, op->len) &&
+               store_resolve(store, &op->segment, op->off, op->len, slice);
+    if (op->kind == STORED_LITERAL && fill(m, op, slice))
+        return true;
+    *slice = receive_slice(op->bytes, op->len, chunk);
+    return true;
+}
+
+/* All operations of a frame into pieces; how many, or -1: something did not resolve, or the checksum is
+ * another. */
+static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, struct decoded *pieces)
+{
+    struct stored_reader r;
+    struct stored_op op;
+    uint64_t checksum = 0;
+    bool resolved = true;
+    int count = 0;
+    stored_read(&r, f->stored.ops, f->stored.ops_bytes);
+    while (stored_next(&r, &op) > 0) {
+        struct slice slice = {0};
+        if (!decode_op(m, &op, chunk, &slice) || slice.chunk == NULL) {
+            resolved = false; /* go on: what comes as literals is kept for the next time */
+            continue;
+        }
+        checksum = stored_checksum(checksum, slice_bytes(&slice), slice.len);
+        pieces[count++] = (struct decoded){.slice = slice, .saved = op.kind == STORED_REFERENCE};
+    }
+    if (resolved && (uint32_t)checksum == f->stored.checksum)
+        return count;
+    if (resolved && session_may_log(m))
+        log_warn("peer %s: bytes that it referred to are not what they were; asked for again", m->peer->name);
+    while (count > 0)
+        chunk_unref(pieces[--count].slice.chunk);
+    return -1;
+}
+
+static void note_missing(struct session *s, const struct frame *f)
+{
+    uint64_t end = f->stored.offset + f->stored.raw_bytes;
+    if (s->miss_known <= s->received || f->stored.offset < s->miss_low)
+        s->miss_low = f->stored.offset;
+    if (end > s->miss_known)
+        s->miss_known = end;
+    s->mux->totals.misses++;
+    session_pull_missing(s);
+}
+
+void session_pull_missing(struct session *s)
+{
+    bool asked = s->miss_end > s->received && s->miss_end > s->miss_from;
+    if (s->miss_known <= s->received || asked)
+        return;
+    uint64_t from = s->received > s->miss_low ? s->received : s->miss_low;
+    uint64_t to = s->miss_known - from < s->window ? s->miss_known : from + s->window;
+    if (s->early_count > 0 && s->early[0].offset > from && s->early[0].offset < to)
+        to = s->early[0].offset;
+    s->miss_from = from;
+    s->miss_end = to;
+    session_want(s, WANT_MISS);
+}
+
+/* Bytes that the session has already, by a copy that had no addresses perhaps: the peer will take them for
+ * held. */
+static void only_fill(struct mux *m, const struct frame *f)
+{
+    struct stored_reader r;
+    struct stored_op op;
+    stored_read(&r, f->stored.ops, f->stored.ops_bytes);
+    while (stored_next(&r, &op) > 0) {
+        struct slice slice = {0};
+        if (op.kind == STORED_LITERAL && fill(m, &op, &slice))
+            chunk_unref(slice.chunk);
+    }
+}
+
+int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk)
+{
+    static _Thread_local struct decoded pieces[STORED_OPS_MAX];
+    struct mux *m = s->mux;
+    uint64_t offset = f->stored.offset, end = offset + f->stored.raw_bytes, saved = 0;
+    if (s->in > HALF_ENDING || end <= s->received) {
+        only_fill(m, f);
+        return 0;
+    }
+    int count = decode(m, f, chunk, pieces);
+    if (count < 0) {
+        if (receive_within_credit(s, end, f->stored.raw_bytes))
+            note_missing(s, f);
+        return 0;
+    }
+    for (int i = 0; i < count; i++)
+        saved += pieces[i].saved ? pieces[i].slice.len : 0;
+    bool alive = receive_within_credit(s, end, saved);
+    for (int i = 0; i < count; i++) {
+        uint32_t len = pieces[i].slice.len;
+        if (alive)
+            alive = receive_bytes(s, offset, pieces[i].slice, pieces[i].saved);
+        else
+            chunk_unref(pieces[i].slice.chunk);
+        offset += len;
+    }
+    if (alive)
+        receive_settle(s);
+    return 0;
+}
+
+/* ---- what the two ends tell each other of their stores ---- */
+
+static void add_note(struct mux *m, const struct segment_id *id, uint32_t from, uint32_t to)
+{
+    if (m->note_count == m->note_cap) {
+        size_t cap = m->note_cap == 0 ? 64 : 2 * m->note_cap;
+        struct mux_note *bigger = cap <= MUX_NOTES_MAX ? realloc(m->notes, cap * sizeof(*bigger)) : NULL;
+        if (bigger == NULL)
+            return; /* a HOLD less: more literals; a DROP less: a MISS more */
+        m->notes = bigger;
+        m->note_cap = cap;
+    }
+    m->notes[m->note_count++] = (struct mux_note){.segment = *id, .from = from, .to = to};
+    tunnel_kick(m->tunnel);
+}
+
+static void announce_segment(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
+                             const struct intervals *filled)
+{
+    struct mux *m = arg;
+    (void)chunk;
+    if (source != 0 && source != tunnel_peer_source(m->tunnel))
+        return; /* another peer's word for these bytes: they are not this one's to refer to */
+    for (uint32_t i = 0; i < filled->count; i++) {
+        struct interval one = filled->list[i];
+        if (one.to - one.from < NOTE_MIN_BYTES)
+            continue;
+        add_note(m, id, one.from, one.to);
+        holdings_add(&m->holdings, id, HOLDINGS_ANNOUNCED, one.from, one.to - one.from);
+    }
+}
+
+void mux_announce(struct mux *m)
+{
+    if (m->announced || !mux_stores(m))
+        return;
+    m->announced = true;
+    store_each(m->home->store, announce_segment, m);
+}
+
+int mux_take_note(struct mux *m, const struct frame *f)
+{
+    if (!mux_stores(m))
+        return -ERR_WIRE_UNKNOWN;
+    const struct segment_id *id = &f->segment.segment;
+    if (f->type == FRAME_DROP)
+        holdings_dropped(&m->holdings, id);
+    else
+        holdings_add(&m->holdings, id, HOLDINGS_THEIRS, f->segment.from, f->segment.to - f->segment.from);
+    return 0;
+}
+
+void mux_put_notes(struct mux *m, struct cursor_out *out)
+{
+    size_t taken = 0;
+    for (; taken < m->note_count; taken++) {
+        const struct mux_note *note = &m->notes[taken];
+        struct frame f = {.type = note->from < note->to ? FRAME_HOLD : FRAME_DROP};
+        f.segment.segment = note->segment;
+        f.segment.from = note->from;
+        f.segment.to = note->to;
+        if (frame_put(out, &f) < 0)
+            break;
+    }
+    m->note_count -= taken;
+    if (taken > 0)
+        memmove(m->notes, m->notes + taken, m->note_count * sizeof(m->notes[0]));
+}
+
+void mux_forget_holdings(struct mux *m)
+{
+    holdings_clear(&m->holdings);
+    m->note_count = 0;
+    m->announced = false;
+}
+
+void mux_segment_evicted(void *owner, const struct segment_id *id)
+{
+    struct leg_host *home = owner;
+    struct mux *m;
+    TAILQ_FOREACH (m, &home->muxes, same_home) {
+        if (holdings_forget(&m->holdings, id))
+            add_note(m, id, 0, 0);
+    }
+}
