@@ -31,14 +31,7 @@ enum {
     STORE_SEGMENT_BYTES = 16 << 20,
     STORE_LEAST_BYTES = 64 << 20, /* of max_bytes */
     STORE_TAKE_MOST_BYTES = 64 << 10,
-    STORE_MATCH_MIN = 24,      /* bytes of the shortest match, but for one that only goes on */
-    STORE_COPY_BELOW_BYTES = 0 /* a shorter match is appended as well, so that the next pass is contiguous;
-                                * none until the wire can name the copy */
-};
-
-struct store_address {
-    struct segment_id segment;
-    uint32_t off;
+    STORE_MATCH_MIN = 24, /* bytes of the shortest match, but for one that only goes on */
 };
 
 struct store_events {
@@ -74,10 +67,9 @@ struct store_stream {
     uint64_t incompressible_bytes; /* new and incompressible, in a row: sparser anchors */
 };
 
-/* One piece of what was taken, with a reference of its own. copy: the same bytes were also appended there (a
- * short match), so a peer that is sent the piece should keep them under that address, too; NULL: nowhere
- * else. 0: the reference is taken over; or a negative error, and it stays the store's. */
-typedef int store_emit(void *arg, struct slice piece, const struct store_address *copy);
+/* One piece of what was taken, with a reference of its own. 0, or a negative error: the reference stays the
+ * store's then. */
+typedef int store_emit(void *arg, struct slice piece);
 
 /* Take len bytes (1 to STORE_TAKE_MOST_BYTES) of the stream, in order. They come out as slices into segments,
  * in order, together exactly the bytes given. emit must not call the store; an error of it ends the call with

@@ -38,12 +38,11 @@ bool mux_stores(const struct mux *m)
 
 /* ---- out ---- */
 
-static int keep_piece(void *arg, struct slice piece, const struct store_address *copy)
+static int keep_piece(void *arg, struct slice piece)
 {
     struct session *s = arg;
     unsigned slot = s->last_slot > 0 ? (unsigned)s->last_slot : 0;
     bool held;
-    (void)copy;
     uint32_t alike =
         holdings_span(&s->mux->holdings, &piece.chunk->segment, slot, piece.off, piece.len, &held);
     if (!held || alike < piece.len)

@@ -218,8 +218,7 @@ void store_stream_end(struct store *s, struct store_stream *stream)
 static void put_piece(struct store *s, struct piece piece)
 {
     struct piece *last = s->piece_count > 0 ? &s->pieces[s->piece_count - 1] : NULL;
-    if (last != NULL && last->segment == piece.segment && last->off + last->len == piece.off &&
-        !last->copied && !piece.copied) {
+    if (last != NULL && last->segment == piece.segment && last->off + last->len == piece.off) {
         last->len += piece.len;
     } else {
         assert(s->piece_count < STORE_PIECES_MOST);
@@ -235,7 +234,7 @@ struct appended {
     uint32_t next_hint; /* the first that is not put and not lost */
 };
 
-/* A literal, or a copy behind it: a hint's bytes may begin in one and end in the other. */
+/* A hint's bytes may begin in one literal and end in the next. */
 static void extend_appended(struct store *s, struct appended *a, uint32_t from, uint32_t len,
                             struct segment *g, uint32_t off)
 {
@@ -290,23 +289,6 @@ static int append_literal(struct store *s, struct store_stream *stream, const ui
     return 0;
 }
 
-/* Appended as well, if it fits into the run as a whole: a nicety, so a store without room goes without. */
-static void append_copy(struct store *s, struct store_stream *stream, const uint8_t *bytes,
-                        const struct match *m, struct piece *piece, struct appended *appended)
-{
-    struct segment *g;
-    uint32_t off;
-    if (stream->run_end - stream->run_at < m->len && !extend_run(s, stream))
-        return;
-    if (stream->run_end - stream->run_at < m->len ||
-        write_run(s, stream, bytes + m->from, m->len, &g, &off) < 0)
-        return;
-    extend_appended(s, appended, m->from, m->len, g, off);
-    piece->copied = true;
-    piece->copy = (struct store_address){.segment = g->chunk->segment, .off = off};
-}
-
-/* A match that the span cuts off is likely to be a long one: it is not copied. */
 static int append_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len)
 {
     uint32_t at = 0;
@@ -318,12 +300,9 @@ static int append_span(struct store *s, struct store_stream *stream, const uint8
         if (err < 0)
             return err;
         at = m->from + m->len;
-        struct piece piece = {
-            .segment = position_segment(s, m->position), .off = position_off(m->position), .len = m->len};
-        bool whole = at < len && !(i == 0 && s->goes_on);
-        if ((int)m->len < STORE_COPY_BELOW_BYTES && whole)
-            append_copy(s, stream, bytes, m, &piece, &appended);
-        put_piece(s, piece);
+        put_piece(s, (struct piece){.segment = position_segment(s, m->position),
+                                    .off = position_off(m->position),
+                                    .len = m->len});
         s->counters.matches++;
         s->counters.matched_bytes += m->len;
     }
@@ -335,7 +314,7 @@ static int emit_pieces(struct store *s, store_emit *emit, void *arg)
     for (uint32_t i = 0; i < s->piece_count; i++) {
         const struct piece *p = &s->pieces[i];
         struct slice slice = {.chunk = chunk_ref(p->segment->chunk), .off = p->off, .len = p->len};
-        int err = emit(arg, slice, p->copied ? &p->copy : NULL);
+        int err = emit(arg, slice);
         if (err < 0) {
             chunk_unref(slice.chunk);
             return err;

@@ -63,8 +63,6 @@ struct pending {
 struct piece {
     struct segment *segment;
     uint32_t off, len;
-    bool copied;
-    struct store_address copy;
 };
 
 /* A part of a run that its stream did not need. */

@@ -167,8 +167,6 @@ static void warm_up(uint64_t bytes)
 
 struct carried {
     struct slice piece, there;
-    bool copied;
-    struct store_address copy;
 };
 
 /* Pieces on their way from the near store to the far one. */
@@ -176,10 +174,10 @@ struct way {
     struct store *far;
     struct carried *pieces;
     uint32_t count, cap;
-    uint64_t literal_bytes, references, copies;
+    uint64_t literal_bytes, references;
 };
 
-static int carry(void *arg, struct slice piece, const struct store_address *copy)
+static int carry(void *arg, struct slice piece)
 {
     struct way *w = arg;
     if (w->count == w->cap) {
@@ -190,9 +188,7 @@ static int carry(void *arg, struct slice piece, const struct store_address *copy
         w->pieces = pieces;
         w->cap = cap;
     }
-    w->pieces[w->count] = (struct carried){.piece = piece, .copied = copy != NULL};
-    if (copy != NULL)
-        w->pieces[w->count].copy = *copy;
+    w->pieces[w->count] = (struct carried){.piece = piece};
     w->count++;
     return 0;
 }
@@ -217,12 +213,6 @@ static void arrive(struct way *w)
         } else {
             w->literal_bytes += c->piece.len;
             fill(w, &c->piece.chunk->segment, c->piece.off, &c->piece, &c->there);
-        }
-        if (c->copied) {
-            struct slice again;
-            w->copies++;
-            fill(w, &c->copy.segment, c->copy.off, &c->there, &again);
-            chunk_unref(again.chunk);
         }
     }
 }
@@ -266,11 +256,9 @@ static void pass(struct store *near, struct store *far, const char *name, const 
     uint64_t wire = w.literal_bytes + w.references * REFERENCE_BYTES;
     const char *base = strrchr(name, '/');
     printf(
-        "%-20.20s %7.2f MB  take %6.2f GB/s  fill and resolve %6.2f GB/s  wire %8.3f MB  %6llu references  "
-        "%6llu copies\n",
+        "%-20.20s %7.2f MB  take %6.2f GB/s  fill and resolve %6.2f GB/s  wire %8.3f MB  %6llu references\n",
         base != NULL ? base + 1 : name, (double)f->len / 1e6, gb_per_second(f->len, taking_seconds),
-        gb_per_second(f->len, arriving_seconds), (double)wire / 1e6, (unsigned long long)w.references,
-        (unsigned long long)w.copies);
+        gb_per_second(f->len, arriving_seconds), (double)wire / 1e6, (unsigned long long)w.references);
     free(w.pieces);
 }
 

@@ -101,10 +101,10 @@ static bool resolve(struct rig *r, const struct slice *piece, struct slice *ther
     return (source == 0 || source == PEER) && store_resolve(r->far, id, piece->off, piece->len, there);
 }
 
-static int arrive(void *arg, struct slice piece, const struct store_address *copy)
+static int arrive(void *arg, struct slice piece)
 {
     struct rig *r = arg;
-    struct slice there, again;
+    struct slice there;
     struct segment_id id = piece.chunk->segment;
     CHECK(piece.len > 0 && piece.len <= sizeof(r->span) - r->arrived);
     CHECK(memcmp(slice_bytes(&piece), r->span + r->arrived, piece.len) == 0);
@@ -113,13 +113,6 @@ static int arrive(void *arg, struct slice piece, const struct store_address *cop
         there = slice_copy(slice_bytes(&piece), piece.len);
     CHECK(there.chunk != NULL);
     CHECK(there.len == piece.len && memcmp(slice_bytes(&there), slice_bytes(&piece), piece.len) == 0);
-    if (copy != NULL) {
-        CHECK(store_resolve(r->near, &copy->segment, copy->off, piece.len, &again));
-        CHECK(memcmp(slice_bytes(&again), slice_bytes(&piece), piece.len) == 0);
-        chunk_unref(again.chunk);
-        if (store_fill(r->far, PEER, &copy->segment, copy->off, slice_bytes(&there), piece.len, &again) == 0)
-            chunk_unref(again.chunk);
-    }
     r->arrived += piece.len;
     note_seen(r, r->near, &piece);
     chunk_unref(there.chunk);

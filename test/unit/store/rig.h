@@ -85,12 +85,12 @@ struct arrival {
     const uint8_t *expected;
     uint32_t at;
     uint64_t literal_bytes;
-    unsigned pieces, references, copies, not_filled;
+    unsigned pieces, references, not_filled;
 };
 
 /* As a peer would do it: a reference if the far store has the bytes, else a literal that fills its address.
  */
-static inline int arrive(void *arg, struct slice piece, const struct store_address *copy)
+static inline int arrive(void *arg, struct slice piece)
 {
     struct arrival *a = arg;
     struct slice there;
@@ -109,17 +109,6 @@ static inline int arrive(void *arg, struct slice piece, const struct store_addre
     }
     ck_assert_uint_eq(there.len, piece.len);
     ck_assert_mem_eq(slice_bytes(&there), slice_bytes(&piece), piece.len);
-    if (copy != NULL) {
-        struct slice again;
-        a->copies++;
-        ck_assert_uint_lt(piece.len, STORE_COPY_BELOW_BYTES);
-        ck_assert(store_resolve(near, &copy->segment, copy->off, piece.len, &again));
-        ck_assert_mem_eq(slice_bytes(&again), slice_bytes(&piece), piece.len);
-        chunk_unref(again.chunk);
-        ck_assert_int_eq(
-            store_fill(far, NEAR, &copy->segment, copy->off, slice_bytes(&there), piece.len, &again), 0);
-        chunk_unref(again.chunk);
-    }
     chunk_unref(there.chunk);
     chunk_unref(piece.chunk);
     a->at += piece.len;
@@ -143,10 +132,9 @@ static inline struct arrival pass(const uint8_t *bytes, uint32_t len, uint32_t s
     return a;
 }
 
-static inline int drop_piece(void *arg, struct slice piece, const struct store_address *copy)
+static inline int drop_piece(void *arg, struct slice piece)
 {
     (void)arg;
-    (void)copy;
     chunk_unref(piece.chunk);
     return 0;
 }

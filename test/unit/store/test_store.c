@@ -76,25 +76,6 @@ START_TEST(edits_cost_little)
 }
 END_TEST
 
-/* Short pieces of known bytes in an order that was never seen: copied, so that the third pass is in one
- * piece. */
-START_TEST(short_matches_are_copied_and_then_contiguous)
-{
-    enum { PIECE = 700, PIECES = 300 };
-    uint8_t *bytes = corpus_new(), *shuffled = malloc(PIECE * PIECES);
-    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
-    for (uint32_t i = 0; i < PIECES; i++)
-        memcpy(shuffled + i * PIECE, bytes + roll(CORPUS - PIECE), PIECE);
-    struct arrival first = pass(shuffled, PIECE * PIECES, STORE_TAKE_MOST_BYTES);
-    ck_assert_uint_gt(first.copies, PIECES / 3);
-    struct arrival again = pass(shuffled, PIECE * PIECES, STORE_TAKE_MOST_BYTES);
-    ck_assert_uint_lt(again.literal_bytes, first.literal_bytes / 4 + 2048);
-    ck_assert_uint_lt(again.pieces, first.pieces / 4);
-    free(shuffled);
-    free(bytes);
-}
-END_TEST
-
 /* Many streams at once, of random spans, edited copies of one another: all that matters is that it arrives.
  */
 START_TEST(interleaved_streams_arrive_whole)
@@ -173,10 +154,9 @@ START_TEST(spans_out_of_bounds_are_refused)
 }
 END_TEST
 
-static int emit_one_then_fail(void *arg, struct slice piece, const struct store_address *copy)
+static int emit_one_then_fail(void *arg, struct slice piece)
 {
     unsigned *emitted = arg;
-    (void)copy;
     if ((*emitted)++ > 0)
         return EMIT_FAILED;
     chunk_unref(piece.chunk);
@@ -291,8 +271,6 @@ int main(void)
     tcase_add_test(t, it_is_known_in_spans_of_any_size);
     tcase_add_test(t, a_sparse_search_still_finds_what_was_stored_sparsely);
     tcase_add_test(t, edits_cost_little);
-    if (STORE_COPY_BELOW_BYTES > 0)
-        tcase_add_test(t, short_matches_are_copied_and_then_contiguous);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
     tcase_add_test(t, spans_out_of_bounds_are_refused);
