@@ -2,7 +2,7 @@
  * A leg lives on any worker; its owner (a session on the peer's home, or a relay) may live on another loop.
  * They speak only by mails: commands down, events up, each in order, bytes by reference. A leg reads no
  * further than it is allowed (that is how back-pressure reaches the host) and queues what the host does not
- * take.
+ * take. A reset by the host is noticed even then; what it said before is let through first, while it moves.
  *
  * Life: leg_new and the commands are the owner's; events run on the owner's loop. `closed` is the last event;
  * after it the owner calls leg_release, its last command, which frees the leg. */

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,7 +25,8 @@ enum {
     LEG_IOV_MAX = 64,
     LEG_KEEPALIVE_S = 60,
     LEG_KEEPALIVE_PROBE_S = 10,
-    LEG_AUTO_TRY_US = 3000000, /* source = auto: how long the client's name gets before ours is tried */
+    LEG_AUTO_TRY_US = 3000000,       /* source = auto: how long the client's name gets before ours is tried */
+    LEG_RESET_PATIENCE_US = 5000000, /* after a host's reset: how long what it said before waits for leave */
 };
 
 enum leg_word {
@@ -58,10 +60,11 @@ struct leg {
     struct event io, timeout;
     struct task pump;
     int fd;
-    bool connecting, as_self, reset_met, readable, writable, hangup, eof, finish_wanted, finished, closed,
-        watched;
+    bool connecting, as_self, reset_met, readable, writable, hangup, suspect, eof, finish_wanted, finished,
+        closed, watched;
     uint64_t allowed_bytes, read_bytes;
     uint64_t consumed_bytes, consumed_told;
+    uint64_t patient_at_bytes; /* read_bytes when the patience with a reset began */
     struct slices out;
     struct leg_origin origin;
     /* Kept ready, so that these never fail: START and RELEASE (never both at once), ABORT, CLOSED. */
@@ -206,7 +209,7 @@ static void read_host(struct leg *l)
         if (n == -EINTR)
             continue;
         if (n == -EAGAIN) {
-            l->readable = l->hangup = false;
+            l->readable = l->hangup = l->suspect = false;
         } else if (n < 0 || (n == 0 && l->reset_met)) {
             close_now(l, n < 0 ? (int)n : -ECONNRESET);
         } else if (n == 0) {
@@ -221,8 +224,49 @@ static void read_host(struct leg *l)
     }
 }
 
+static void on_impatience(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    close_now(arg, -ECONNRESET);
+}
+
+/* What the host said before it reset waits for leave to be read, for as long as some of it is let through. */
+static void be_patient(struct leg *l)
+{
+    static const struct timeval patience = {LEG_RESET_PATIENCE_US / 1000000, 0};
+    if (event_pending(&l->timeout, EV_TIMEOUT, NULL) && l->patient_at_bytes == l->read_bytes)
+        return;
+    l->patient_at_bytes = l->read_bytes;
+    event_del(&l->timeout);
+    event_assign(&l->timeout, loop_base(l->host->loop), -1, EV_TIMEOUT, on_impatience, l);
+    event_add(&l->timeout, &patience);
+}
+
+/* A leg that may not read does not meet a reset by reading. Asked only after an edge that can be one. */
+static void look_for_reset(struct leg *l)
+{
+    int err = 0, unread = 0;
+    socklen_t len = sizeof(err);
+    bool reads = !l->eof && l->read_bytes < l->allowed_bytes;
+    if (l->closed || reads || (!l->suspect && !l->reset_met))
+        return;
+    l->suspect = false;
+    if (!l->reset_met && getsockopt(l->fd, SOL_SOCKET, SO_ERROR, &err, &len) == 0 && err == 0)
+        return;
+    l->reset_met = true; /* asking took the error away */
+    if (l->eof || ioctl(l->fd, FIONREAD, &unread) < 0 || unread == 0)
+        close_now(l, -ECONNRESET);
+    else
+        be_patient(l);
+}
+
 static void write_host(struct leg *l)
 {
+    if (l->reset_met) { /* nobody is there; failing would take with it what is still to be read */
+        slices_clear(&l->out);
+        return;
+    }
     while (l->writable && l->out.count > 0) {
         struct iovec iov[LEG_IOV_MAX];
         struct msghdr message = {.msg_iov = iov};
@@ -258,6 +302,7 @@ static void run_pump(void *arg)
     if (l->closed || l->connecting)
         return;
     read_host(l); /* first: a write to a host that has reset fails, and what it said before would be lost */
+    look_for_reset(l);
     if (!l->closed)
         write_host(l);
     if (!l->closed && l->eof && l->finished)
@@ -326,7 +371,7 @@ static void on_io(evutil_socket_t fd, short what, void *arg)
         l->readable = true;
     /* an error comes as both at once, without EV_CLOSED: then too there may be no further edge */
     if ((what & EV_CLOSED) || (what & (EV_READ | EV_WRITE)) == (EV_READ | EV_WRITE))
-        l->readable = l->hangup = true;
+        l->readable = l->hangup = l->suspect = true;
     loop_defer(l->host->loop, &l->pump);
 }
 

@@ -2,6 +2,8 @@
  * and legs themselves. */
 #include "flow/rig.h"
 
+#include <sys/ioctl.h>
+
 static struct rig_loop worker;
 static struct leg_host host;
 static uint16_t server_port;
@@ -132,6 +134,142 @@ START_TEST(a_host_that_does_not_read_is_bounded)
 }
 END_TEST
 
+/* ---- a leg alone, its owner on the same loop ---- */
+
+static struct {
+    struct leg *leg;
+    int fd;
+    uint64_t allowed;
+    _Atomic uint64_t got;
+    _Atomic int eofs, closed, err;
+} alone;
+
+static void alone_connected(void *owner)
+{
+    (void)owner;
+}
+
+static void alone_data(void *owner, struct slice s)
+{
+    (void)owner;
+    atomic_fetch_add(&alone.got, s.len);
+    chunk_unref(s.chunk);
+}
+
+static void alone_eof(void *owner)
+{
+    (void)owner;
+    atomic_fetch_add(&alone.eofs, 1);
+}
+
+static void alone_consumed(void *owner, uint64_t total)
+{
+    (void)owner, (void)total;
+}
+
+static void alone_closed(void *owner, int err)
+{
+    (void)owner;
+    leg_release(alone.leg);
+    atomic_store(&alone.err, err);
+    atomic_fetch_add(&alone.closed, 1);
+}
+
+static const struct leg_events alone_events = {.connected = alone_connected,
+                                               .data = alone_data,
+                                               .eof = alone_eof,
+                                               .consumed = alone_consumed,
+                                               .closed = alone_closed};
+
+static void begin_alone(void *arg)
+{
+    (void)arg;
+    leg_host_reserve(&host, 1);
+    alone.leg = leg_new(&host, worker.loop, &alone_events, NULL, alone.fd, NULL);
+    ck_assert_ptr_nonnull(alone.leg);
+    leg_start(alone.leg, alone.allowed);
+}
+
+static void allow_more(void *arg)
+{
+    leg_allow(alone.leg, *(const uint64_t *)arg);
+}
+
+/* A leg that may read so many bytes; returns the host's end. */
+static int leg_alone(uint64_t allowed)
+{
+    int fds[2];
+    rig_tcp_pair(fds);
+    memset(&alone, 0, sizeof(alone));
+    alone.fd = fds[1];
+    alone.allowed = allowed;
+    rig_on(worker.loop, begin_alone, NULL);
+    return fds[0];
+}
+
+static void idle(void *arg)
+{
+    (void)arg;
+}
+
+/* Bytes that the leg may not read yet are there when this returns. */
+static void say(int fd, size_t len)
+{
+    static const char bytes[4096];
+    int unread = 0;
+    ck_assert_int_eq(send(fd, bytes, len, MSG_NOSIGNAL), (int)len);
+    rig_until(ioctl(alone.fd, FIONREAD, &unread) == 0 && (size_t)unread == len);
+}
+
+START_TEST(a_reset_is_met_while_nothing_may_be_read)
+{
+    rig_reset(leg_alone(0));
+    rig_until(atomic_load(&alone.closed) == 1);
+    ck_assert_int_eq(atomic_load(&alone.err), -ECONNRESET);
+}
+END_TEST
+
+START_TEST(a_reset_after_an_end_is_met)
+{
+    int fd = leg_alone(1000);
+    shutdown(fd, SHUT_WR);
+    rig_until(atomic_load(&alone.eofs) == 1);
+    ck_assert_int_eq(atomic_load(&alone.closed), 0);
+    rig_reset(fd);
+    rig_until(atomic_load(&alone.closed) == 1);
+    ck_assert_int_eq(atomic_load(&alone.err), -ECONNRESET);
+}
+END_TEST
+
+START_TEST(what_was_said_before_a_reset_waits_for_leave)
+{
+    uint64_t some = 1000, all = 3000;
+    int fd = leg_alone(0);
+    say(fd, all);
+    rig_reset(fd);
+    for (int turns = 0; turns < 100;
+         turns++) /* the reset has come by then, or is met later: the same holds */
+        rig_on(worker.loop, idle, NULL);
+    rig_on(worker.loop, allow_more, &some);
+    rig_until(atomic_load(&alone.got) == some);
+    rig_on(worker.loop, allow_more, &all);
+    rig_until(atomic_load(&alone.closed) == 1);
+    ck_assert_uint_eq(atomic_load(&alone.got), all);
+    ck_assert_int_eq(atomic_load(&alone.err), -ECONNRESET);
+}
+END_TEST
+
+START_TEST(a_reset_is_told_though_what_was_said_before_is_never_let_through)
+{
+    int fd = leg_alone(0);
+    say(fd, 3000);
+    rig_reset(fd);
+    rig_until(atomic_load(&alone.closed) == 1);
+    ck_assert_uint_eq(atomic_load(&alone.got), 0);
+    ck_assert_int_eq(atomic_load(&alone.err), -ECONNRESET);
+}
+END_TEST
+
 START_TEST(many_come_and_go)
 {
     for (int i = 0; i < 200; i++) {
@@ -159,6 +297,10 @@ static void add(TCase *t)
     tcase_add_loop_test(t, a_reset_passes, 0, 2);
     tcase_add_test(t, a_refusal_resets_the_client);
     tcase_add_test(t, a_host_that_does_not_read_is_bounded);
+    tcase_add_test(t, a_reset_is_met_while_nothing_may_be_read);
+    tcase_add_test(t, a_reset_after_an_end_is_met);
+    tcase_add_test(t, what_was_said_before_a_reset_waits_for_leave);
+    tcase_add_test(t, a_reset_is_told_though_what_was_said_before_is_never_let_through);
     tcase_add_test(t, many_come_and_go);
 }
 
