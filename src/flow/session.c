@@ -375,6 +375,9 @@ void session_lane_lost(struct session *s, unsigned slot)
     if (s->near && !s->confirmed)
         session_want(s, WANT_OPEN);
     if (is_reset(s)) {
+        /* What went over that lane may be gone, and is not kept any more: the peer must not wait for it. */
+        if (s->rst_reason == FRAME_RST_BY_HOST && s->slots[slot].end > 0)
+            s->rst_reason = FRAME_RST_OTHER;
         session_want(s, s->rst_heard ? 0 : WANT_RST);
         return;
     }

@@ -191,6 +191,8 @@ START_TEST(a_reset_with_bytes_that_were_never_sent)
 }
 END_TEST
 
+/* Often: while the first lane is renewed, a reset may go out after the bytes before it were lost with that
+ * lane, and the other half must not wait for them. */
 START_TEST(a_client_that_vanishes_before_its_open_is_answered)
 {
     rig_start(&rig, (struct rig_options){.loops = 4});
@@ -217,18 +219,28 @@ END_TEST
 
 /* ---- refusals ---- */
 
+/* The client is reset and the reason told; again, where that was lost with a lane that was being renewed: the
+ * answer to the second OPEN of a session knows it no more. */
+static void expect_refused(uint16_t port, enum frame_rst_reason reason)
+{
+    do {
+        int client = rig_connect(&rig, 0, port);
+        ssize_t sent = send(client, "GET", 3, MSG_NOSIGNAL);
+        ck_assert(sent == 3 || errno == ECONNRESET || errno == EPIPE); /* it may be quicker than we are */
+        rig_expect_reset(client);
+        close(client);
+    } while (atomic_load(&rig.nodes[0].refused_reason) == FRAME_RST_UNKNOWN);
+    ck_assert_int_eq(atomic_load(&rig.nodes[0].refused_reason), (int)reason);
+}
+
 START_TEST(a_refused_destination_resets_the_client_and_is_told)
 {
     uint16_t closed_port;
     rig_start(&rig, (struct rig_options){.loops = 2});
     rig_wait_up(&rig);
     close(rig_listen(&closed_port));
-    int client = rig_connect(&rig, 0, closed_port);
-    rig_expect_reset(client);
-    close(client);
+    expect_refused(closed_port, FRAME_RST_REFUSED);
     rig_until(rig_sessions(&rig) == 0);
-    ck_assert_int_eq(atomic_load(&rig.nodes[0].refused), 1);
-    ck_assert_int_eq(atomic_load(&rig.nodes[0].refused_reason), FRAME_RST_REFUSED);
     rig_end(&rig);
 }
 END_TEST
@@ -238,15 +250,10 @@ START_TEST(a_forbidden_open_resets_the_client)
     rig_start(&rig, (struct rig_options){.loops = 2});
     rig_wait_up(&rig);
     atomic_store(&rig.nodes[1].admit_reason, FRAME_RST_FORBIDDEN);
-    int client = rig_connect(&rig, 0, server_port);
-    ssize_t sent = send(client, "GET", 3, MSG_NOSIGNAL);
-    ck_assert(sent == 3 || errno == ECONNRESET || errno == EPIPE); /* it may be quicker than we are */
-    rig_expect_reset(client);
-    close(client);
+    expect_refused(server_port, FRAME_RST_FORBIDDEN);
     rig_until(rig_sessions(&rig) == 0);
-    ck_assert_int_eq(atomic_load(&rig.nodes[0].refused_reason), FRAME_RST_FORBIDDEN);
     atomic_store(&rig.nodes[1].admit_reason, FRAME_RST_OTHER);
-    int server;
+    int client, server;
     open_pair(&client, &server);
     close_pair(client, server);
     rig_end(&rig);
@@ -260,10 +267,7 @@ START_TEST(past_the_budget_of_sessions_an_open_is_refused)
     rig.nodes[1].sessions_max = 1;
     rig_wait_up(&rig);
     open_pair(&client, &server);
-    int second = rig_connect(&rig, 0, server_port);
-    rig_expect_reset(second);
-    close(second);
-    ck_assert_int_eq(atomic_load(&rig.nodes[0].refused_reason), FRAME_RST_OVERLOAD);
+    expect_refused(server_port, FRAME_RST_OVERLOAD);
     close_pair(client, server);
     rig_end(&rig);
 }
@@ -514,7 +518,7 @@ static void add(TCase *t)
     tcase_add_test(t, an_end_of_one_direction_is_not_told_to_the_other);
     tcase_add_loop_test(t, a_reset_reaches_the_other_host, 0, 2 * STAGES);
     tcase_add_loop_test(t, a_reset_with_bytes_that_were_never_sent, 0, 2);
-    tcase_add_test(t, a_client_that_vanishes_before_its_open_is_answered);
+    tcase_add_loop_test(t, a_client_that_vanishes_before_its_open_is_answered, 0, 20);
     tcase_add_test(t, a_refused_destination_resets_the_client_and_is_told);
     tcase_add_test(t, a_forbidden_open_resets_the_client);
     tcase_add_test(t, past_the_budget_of_sessions_an_open_is_refused);
