@@ -37,6 +37,12 @@ LINKS = {name: Link(name) for name in ("vpn", "branch", "intercontinental", "geo
 PAYLOAD_SHARE = 0.94  # of a link's rate, less headers
 
 
+def seed_of(run, number):
+    """A seed for the bytes of each transfer of a run: what has been sent before would not be sent again. Far apart,
+    since the load tool counts on from its seed, a session each."""
+    return (1000 * run + number + 1) << 32
+
+
 class OutOfTime(Exception):
     """A transfer that was stopped: how much had come, and after how long."""
 
@@ -121,9 +127,10 @@ class Cell:
         for port in (first, last or first):
             bed.wait_for(lambda port=port: self.net.server.listening(int(port)), 10, "load to listen")
 
-    def load(self, *groups, ports=str(DATA_PORT), timeout=120, arguments=()):
-        """The result of one run of the load tool's client."""
-        words = [load_program(), "client", self.contender.address(), ports, "--deadline", str(timeout), *arguments]
+    def load(self, *groups, ports=str(DATA_PORT), timeout=120, seed=1, arguments=()):
+        """The result of one run of the load tool's client. Two with one seed send the same bytes."""
+        words = [load_program(), "client", self.contender.address(), ports, "--deadline", str(timeout),
+                 "--seed", str(seed), *arguments]
         for group in groups:
             words += ["--group", group]
         done = self.net.client.run(words, timeout=timeout + 10, check=False)
@@ -235,7 +242,10 @@ def first_byte(plan, kind, run):
     with Cell("geo", kind, run) as cell:
         cell.web.file("small", 100)
         cell.download("small", 30)  # the tools that connect at first use have had it
-        times = [cell.download("small", 30).first_byte for _ in range(5 if plan.quick else 11)]
+        times = []
+        for number in range(5 if plan.quick else 11):
+            cell.web.file(f"small-{number}", 100, seed=seed_of(run, number))
+            times.append(cell.download(f"small-{number}", 30).first_byte)
         cell.contender.check()
         return {"median_ms": 1000 * median(times), "round_trips": 1000 * median(times) / LINKS["geo"].rtt_ms}
 
@@ -251,7 +261,8 @@ def ping_pong(plan, kind, run):
         cell.load_server()
         cell.load("echo:1,up=64,down=64,rounds=200")
         rounds = 2000 if plan.quick else 5000
-        groups = [cell.load(f"echo:1,up=1,down=1,rounds={rounds}")["groups"][0]["round"] for _ in range(5)]
+        groups = [cell.load(f"echo:1,up=1,down=1,rounds={rounds}", seed=seed_of(run, number))["groups"][0]["round"]
+                  for number in range(5)]
         cell.contender.check()
         calmest = min(groups, key=lambda group: group["p99_us"])
         return {name: calmest[name] for name in ("p50_us", "p99_us", "p999_us")}
@@ -266,14 +277,15 @@ def cpu_a_gigabyte(plan, kind, run):
     """The least of three transfers: what else the machine does only adds."""
     size = (128 if plan.quick else 512) * MB
     with Cell(None, kind, run) as cell:
-        cell.web.file("warm", 8 * MB)
-        cell.web.file("blob", size, seed=run)
+        cell.web.file("warm", 8 * MB, seed=seed_of(run, 0))
         cell.download("warm", 30)
         rounds = []
-        for _ in range(3):
+        for number in range(1, 4):
+            path = cell.web.file("blob", size, seed=seed_of(run, number))
             before = cell.cpu()
             transfer = cell.download("blob", 120)
             after = cell.cpu()
+            os.unlink(path)
             rounds.append((after[0] - before[0], after[1] - before[1], transfer.seconds))
         cell.contender.check()
         per = (1 << 30) / size
@@ -292,26 +304,30 @@ def zstd_alone(path):
 
 
 def compressed(plan, run):
-    """The least of three transfers of text, compressed at level 1, beside the same uncompressed and zstd alone."""
+    """The least of three transfers of text, compressed at level 1, beside others uncompressed and zstd alone. The store
+    is kept out of it: zstd's share of the work is what is asked for."""
     size = (32 if plan.quick else 256) * MB
-    classes = "[class plain]\nports = 81\ncompress = off\n[class text]\nports = 80\ncompress = 1\n"
+    classes = ("[class plain]\nports = 81\ncompress = off\ndedup = no\n"
+               "[class text]\nports = 80\ncompress = 1\ndedup = no\n")
     with Cell(None, Hawser, run, extra=classes) as cell:
-        plain = cell.net.nginx(port=81)
-        path = os.path.join(cell.web.root, "text")
-        bed.make_text_file(path, size, seed=run)
-        os.symlink(path, os.path.join(plain.root, "text"))
-        size = os.path.getsize(path)
-        share, zstd_s, unzstd_s = zstd_alone(path)
-        found = {"zstd_s": zstd_s, "unzstd_s": unzstd_s, "zstd_share": share}
-        for name, web in (("plain_", plain), ("", cell.web)):
+        found, parts = {}, []
+        for name, web in (("plain_", cell.net.nginx(port=81)), ("", cell.web)):
             rounds = []
-            for _ in range(3):
+            for number in range(3):
+                path = os.path.join(web.root, "text")
+                bed.make_text_file(path, size, seed=seed_of(run, 3 * len(name) + number))
+                made = os.path.getsize(path)
+                if not name:
+                    parts.append(zstd_alone(path))
                 before, wire = cell.cpu(), cell.contender.pair.far.ctl("peers")[0]["wire_out_bytes"]
                 cell.net.download(cell.net.client, web, "text", timeout=120)
                 after = cell.cpu()
                 wire = cell.contender.pair.far.ctl("peers")[0]["wire_out_bytes"] - wire
-                rounds.append(((after[0] - before[0]) * 1e9 / size, (after[1] - before[1]) * 1e9 / size, wire / size))
+                rounds.append(((after[0] - before[0]) * 1e9 / made, (after[1] - before[1]) * 1e9 / made, wire / made))
+                os.unlink(path)
             found[name + "near_s"], found[name + "far_s"], found[name + "share"] = (min(column) for column in zip(*rounds))
+        found["zstd_share"], found["zstd_s"], found["unzstd_s"] = (min(column) for column in zip(*parts))
+        share, zstd_s, unzstd_s = found["zstd_share"], found["zstd_s"], found["unzstd_s"]
         found["share_of_zstd"] = found["share"] / share
         found["far_of_parts"] = found["far_s"] / (zstd_s + found["plain_far_s"])
         found["near_of_parts"] = found["near_s"] / (unzstd_s + found["plain_near_s"])
@@ -332,9 +348,10 @@ def echo_beside_bulk(plan, kind, run):
     """4 KB questions and answers on four connections while 8 downloads fill the link, which go on all the time."""
     with Cell("vpn", kind, run) as cell:
         cell.load_server()
-        cell.web.file("blob", 200 * MB, seed=run)
-        bulk = [cell.net.client.popen(["curl", "-sS", "-o", "/dev/null", cell.contender.url("blob")])
-                for _ in range(8)]
+        for number in range(8):  # each alone would last to the end
+            cell.web.file(f"blob-{number}", 48 * MB, seed=seed_of(run, number))
+        bulk = [cell.net.client.popen(["curl", "-sS", "-o", "/dev/null", cell.contender.url(f"blob-{number}")])
+                for number in range(8)]
         seen = []
 
         def filled():
@@ -369,9 +386,10 @@ def short_sessions(plan, kind, run):
         cell.load_server()
         cell.load("short:500", arguments=["--opening", "64"])
         rounds = []
-        for _ in range(3):
+        for number in range(3):
             before = cell.cpu()
-            result = cell.load(f"short:{count}", arguments=["--opening", "256", "--at-once", "256"])
+            result = cell.load(f"short:{count}", seed=seed_of(run, number),
+                               arguments=["--opening", "256", "--at-once", "256"])
             after = cell.cpu()
             near, far = after[0] - before[0], after[1] - before[1]
             rounds.append({"a_second": count / result["seconds"], "a_core_second": count / max(near, far, 0.01),
@@ -392,7 +410,7 @@ def idle_sessions(plan, kind, run):
         before = cell.anonymous_kb()
         client = cell.net.client.popen(
             [load_program(), "client", cell.contender.address(), str(DATA_PORT), "--group", f"idle:{count}", "--hold",
-             "--deadline", "110"], stdin=-1, stdout=-1, text=True)
+             "--seed", str(seed_of(run, 0)), "--deadline", "110"], stdin=-1, stdout=-1, text=True)
         line = client.stdout.readline().strip()
         assert line == "held", f"load: {line}"
         held = settled(cell.anonymous_kb)
