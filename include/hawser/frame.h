@@ -117,7 +117,7 @@ struct frame {
         struct {
             uint64_t offset;    /* of the first decoded byte in the session's direction */
             uint32_t raw_bytes; /* decoded, 1..STORED_RAW_MAX */
-            uint32_t checksum;  /* low 32 bits of XXH3 over them */
+            uint32_t checksum;  /* of the bytes referred to; see stored.h */
             const uint8_t *ops; /* well formed and yielding raw_bytes; see stored.h */
             uint32_t ops_bytes;
         } stored; /* written by stored_begin and its like, never by frame_put */

@@ -42,7 +42,8 @@ struct stored_segments {
     uint32_t count, selected;               /* selected == count: none yet */
 };
 
-/* XXH3 (64 bits) of an operation's decoded bytes, seeded with that of those before it. */
+/* XXH3 (64 bits) of a reference's bytes, seeded with that of the references before it. Literals are not in
+ * it: they are in the lane's TLS record. */
 uint64_t stored_checksum(uint64_t before, const uint8_t *bytes, size_t len);
 
 /* ---- writing: begin, operations, end ---- */
@@ -64,7 +65,7 @@ uint8_t *stored_put_literal(struct stored_writer *w, const struct segment_id *se
 /* False: no room; nothing is written. */
 bool stored_put_reference(struct stored_writer *w, const struct segment_id *segment, uint32_t off,
                           uint32_t len);
-/* checksum: the low 32 bits of stored_checksum over the operations' decoded bytes, from 0 on. A frame without
+/* checksum: the low 32 bits of stored_checksum over the frame's references, from 0 on. A frame without
  * operations is taken back. */
 void stored_end(struct stored_writer *w, uint32_t checksum);
 

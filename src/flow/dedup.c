@@ -68,7 +68,7 @@ int session_absorb(struct session *s, struct slice slice)
 
 /* One operation for a piece of the replay; the bytes that it covers, 0: no room. */
 static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer *w, const struct slice *part,
-                          uint64_t *saved)
+                          uint64_t *saved, uint64_t *checksum)
 {
     struct mux *m = s->mux;
     const struct segment_id *id = &part->chunk->segment;
@@ -77,6 +77,7 @@ static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer
     if (held && len >= REFERENCE_MIN_BYTES) {
         if (!stored_put_reference(w, id, part->off, len))
             return 0;
+        *checksum = stored_checksum(*checksum, slice_bytes(part), len);
         *saved += len > STORED_REFERENCE_COST ? len - STORED_REFERENCE_COST : 0;
         return len;
     }
@@ -107,10 +108,9 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
         part.len -= c->byte;
         if (part.len > available - w.raw_bytes)
             part.len = (uint32_t)(available - w.raw_bytes);
-        uint32_t len = put_piece(s, slot, &w, &part, &saved);
+        uint32_t len = put_piece(s, slot, &w, &part, &saved, &checksum);
         if (len == 0)
             break;
-        checksum = stored_checksum(checksum, slice_bytes(&part), len);
         replay_skip(&s->replay, c, len);
     }
     stored_end(&w, (uint32_t)checksum);
@@ -204,7 +204,8 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
             resolved = false; /* go on: what comes as literals is kept for the next time */
             continue;
         }
-        checksum = stored_checksum(checksum, slice_bytes(&slice), slice.len);
+        if (op.kind == STORED_REFERENCE)
+            checksum = stored_checksum(checksum, slice_bytes(&slice), slice.len);
         pieces[count++] = (struct decoded){.slice = slice, .saved = op.kind == STORED_REFERENCE};
     }
     if (resolved && (uint32_t)checksum == f->stored.checksum)

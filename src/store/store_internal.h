@@ -25,6 +25,7 @@ enum {
     STORE_PARTS_MOST = 4096, /* intervals of a segment: a hostile peer could fill every second byte */
     STORE_KEY_BYTES = 32,    /* what a hint's key is made of */
     STORE_FILL_ONE_IN = 1024,
+    STORE_FILL_STRIDE_BYTES = 4096,
     STORE_SCAN_BYTES = 32 << 10, /* scanned at once: their buckets are on the way while the next are hashed */
     STORE_MATCHES_MOST = STORE_TAKE_MOST_BYTES / STORE_MATCH_MIN + 2,
     STORE_PENDING_MOST = 4096,
