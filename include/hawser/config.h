@@ -85,6 +85,7 @@ struct config_class {
     uint32_t proto_mask; /* of enum config_proto; 0: any */
     enum config_action action;
     bool dedup;
+    bool share;      /* false: dedup is false too, and compress 0 */
     int compress;    /* -1 auto, 0 off, 1..19 */
     uint32_t weight; /* 0 (background) .. 1000; default 1 */
     struct config_rate limit;

@@ -71,7 +71,6 @@ struct session {
     struct replay replay;
     struct store_stream stream; /* where matching and storing go on; see dedup.c */
     struct savings saved_out;   /* sent as references and not acknowledged */
-    bool keeps_out;             /* its bytes go to no store: too short, opaque, or as its class says */
     bool urgent;                /* some of what waits is not known to the peer, or began a message */
     uint64_t put_us;            /* the last STORED */
     uint64_t linger_us;         /* since when it waits for more of the same; 0: does not */
@@ -218,8 +217,9 @@ void session_take_rst(struct session *s, const struct frame *f);
 void session_finish_reset(struct session *s);
 /* Without a word to the peer: its side is gone. */
 void session_drop(struct session *s, enum frame_rst_reason reason);
-/* The client's first bytes: a class with `proto` may fit better now. */
-void session_recognise(struct session *s, const uint8_t *bytes, size_t len);
+/* The first bytes of a direction. Encrypted is a session whose either side says so first (an SSH server
+ * speaks before its client); of the client's a class with `proto` may fit better now. */
+void session_recognise(struct session *s, bool from_client, const uint8_t *bytes, size_t len);
 /* Over? Then leave the map, and free when the leg has ended. The session may be gone afterwards. */
 void session_check_over(struct session *s);
 void session_want(struct session *s, uint32_t wants);

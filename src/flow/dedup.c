@@ -50,10 +50,18 @@ static int keep_piece(void *arg, struct slice piece)
     return replay_append(&s->replay, piece);
 }
 
+/* Whether bytes of our host go through the store. What is encrypted never comes again. */
+static bool is_for_store(const struct session *s, uint32_t len)
+{
+    const struct mux *m = s->mux;
+    return len >= SESSION_STORE_MIN_BYTES && !s->opaque && mux_stores(m) &&
+           (s->class_index < 0 || m->config->classes[s->class_index].dedup);
+}
+
 int session_absorb(struct session *s, struct slice slice)
 {
     struct mux *m = s->mux;
-    if (!s->keeps_out && !s->opaque && slice.len >= SESSION_STORE_MIN_BYTES && mux_stores(m)) {
+    if (is_for_store(s, slice.len)) {
         int err = store_take(m->home->store, &s->stream, slice_bytes(&slice), slice.len, keep_piece, s);
         if (err == 0) {
             chunk_unref(slice.chunk);

@@ -93,8 +93,8 @@ static void end_if_final(struct session *s)
 /* Bytes in order for the host. */
 static void deliver(struct session *s, struct slice slice, bool saved)
 {
-    if (!s->near && s->received == 0)
-        session_recognise(s, slice_bytes(&slice), slice.len);
+    if (s->received == 0)
+        session_recognise(s, !s->near, slice_bytes(&slice), slice.len);
     s->received += slice.len;
     if (saved)
         savings_add(&s->saved_in, s->received, slice.len);

@@ -286,12 +286,13 @@ void session_reset(struct session *s, enum frame_rst_reason reason)
     session_check_over(s);
 }
 
-void session_recognise(struct session *s, const uint8_t *bytes, size_t len)
+void session_recognise(struct session *s, bool from_client, const uint8_t *bytes, size_t len)
 {
     struct mux *m = s->mux;
     uint32_t proto = probe_protocol(bytes, len);
-    s->opaque = proto == PROBE_TLS || proto == PROBE_SSH;
-    if (!m->looks_at_protocol)
+    if (proto == PROBE_TLS || proto == PROBE_SSH)
+        s->opaque = true;
+    if (!from_client || !m->looks_at_protocol)
         return;
     if (proto == 0)
         proto =
@@ -405,8 +406,8 @@ static void leg_data(void *owner, struct slice slice)
         chunk_unref(slice.chunk);
         return;
     }
-    if (s->near && s->replay.read == 0)
-        session_recognise(s, slice_bytes(&slice), slice.len);
+    if (s->replay.read == 0)
+        session_recognise(s, s->near, slice_bytes(&slice), slice.len);
     uint32_t len = slice.len;
     if (session_absorb(s, slice) < 0) {
         chunk_unref(slice.chunk);

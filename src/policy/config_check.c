@@ -103,6 +103,27 @@ static bool has_interface(const struct config *c, const char *name)
     return false;
 }
 
+/* `share = no` says what dedup and compress are; to say them as well is fine, to say otherwise is a mistake.
+ */
+static int apply_share(struct config_reader *r, const struct section_place *p)
+{
+    char place[PLACE_TEXT_MAX];
+    struct config_class *k = &r->config->classes[p->index];
+    const char *other = k->dedup && place_has(p, "dedup")              ? "dedup = yes"
+                        : k->compress != 0 && place_has(p, "compress") ? "compress"
+                                                                       : NULL;
+    if (k->share)
+        return 0;
+    if (other != NULL)
+        return reader_fail(r, -ERR_CONFIG, place_line(p, "share"),
+                           "%s has share = no and %s, but what is kept apart is neither deduplicated nor "
+                           "compressed; remove one of the two",
+                           place_format(r, p, place), other);
+    k->dedup = false;
+    k->compress = 0;
+    return 0;
+}
+
 static int check_class(struct config_reader *r, const struct section_place *p)
 {
     char place[PLACE_TEXT_MAX];
@@ -128,7 +149,7 @@ static int check_class(struct config_reader *r, const struct section_place *p)
             "%s has proto with action bypass or deny, but the first bytes are seen only after the "
             "connection was caught; use ports instead",
             place);
-    return 0;
+    return apply_share(r, p);
 }
 
 /* A pin and the peer that has it. */

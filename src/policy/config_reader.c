@@ -79,10 +79,20 @@ char *place_format(const struct config_reader *r, const struct section_place *p,
     return out;
 }
 
-unsigned place_line(const struct section_place *p, const char *key)
+static unsigned option_line(const struct section_place *p, const char *key)
 {
     const struct config_option *o = config_option_find(p->section, key);
-    unsigned line = o != NULL ? p->option_line[o - config_options] : 0;
+    return o != NULL ? p->option_line[o - config_options] : 0;
+}
+
+bool place_has(const struct section_place *p, const char *key)
+{
+    return option_line(p, key) != 0;
+}
+
+unsigned place_line(const struct section_place *p, const char *key)
+{
+    unsigned line = option_line(p, key);
     return line != 0 ? line : p->heading_line;
 }
 

@@ -48,6 +48,7 @@ int reader_warn(struct config_reader *r, unsigned line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* Where an option of a section stands, else its heading. */
 unsigned place_line(const struct section_place *p, const char *key);
+bool place_has(const struct section_place *p, const char *key);
 /* "[peer dc]", for messages; returns out. */
 #define PLACE_TEXT_MAX (CONFIG_NAME_MAX + 16)
 char *place_format(const struct config_reader *r, const struct section_place *p,

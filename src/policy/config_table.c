@@ -244,9 +244,10 @@ const struct config_option config_options[] = {
      AT_PEER(congestion),
      .fallback = "auto",
      .syntax = "auto | ALGORITHM",
-     .help = "TCP congestion control of the lanes, as in net.ipv4.tcp_available_congestion_control. auto: bbr, "
-             "and cubic where the round trip is below a millisecond. The kernel's default is used, with a "
-             "warning, where the one wanted is missing."},
+     .help =
+         "TCP congestion control of the lanes, as in net.ipv4.tcp_available_congestion_control. auto: bbr, "
+         "and cubic where the round trip is below a millisecond. The kernel's default is used, with a "
+         "warning, where the one wanted is missing."},
     {.section = CONFIG_SECTION_PEER,
      .key = "rate",
      .type = CONFIG_TYPE_BITRATE,
@@ -273,7 +274,7 @@ const struct config_option config_options[] = {
      AT(store_path),
      .flags = CONFIG_RESTART,
      .absent = "the store is in memory only and cold after a restart",
-     .unbuilt = "this version keeps only what it learned about links there; nothing is deduplicated yet",
+     .unbuilt = "this version keeps only what it learned about links there; the store is in memory only",
      .syntax = "FOLDER",
      .help = "The folder of the store. It is made where it is missing."},
     {.section = CONFIG_SECTION_STORE,
@@ -284,7 +285,7 @@ const struct config_option config_options[] = {
      .min = 64 * MIB,
      .max = 65536 * GIB,
      .fallback = "4G",
-     .unbuilt = "this version does not deduplicate yet",
+     .unbuilt = "this version keeps the store in memory only",
      .syntax = "SIZE",
      .help = "The most that the store takes on disk. Memory is bounded by memory in [node]."},
 
@@ -361,9 +362,20 @@ const struct config_option config_options[] = {
      .type = CONFIG_TYPE_YESNO,
      AT_CLASS(dedup),
      .fallback = "yes",
-     .unbuilt = "this version does not deduplicate yet",
      .syntax = "yes | no",
-     .help = "Whether bytes that the peer already holds are sent as references."},
+     .help =
+         "no: these sessions' bytes are neither stored nor looked for among what is. Each side decides for "
+         "what its own hosts send, by its class of that name: say it on both."},
+    {.section = CONFIG_SECTION_CLASS,
+     .key = "share",
+     .type = CONFIG_TYPE_YESNO,
+     AT_CLASS(share),
+     .fallback = "yes",
+     .syntax = "yes | no",
+     .help =
+         "no: nothing about these sessions' bytes shows in the sizes of others, nor of others' in theirs. "
+         "It is dedup = no and compress = off in one, and goes with no other value of these. Say it on both "
+         "sides."},
     {.section = CONFIG_SECTION_CLASS,
      .key = "compress",
      .type = CONFIG_TYPE_COMPRESS,

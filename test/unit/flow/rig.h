@@ -98,6 +98,7 @@ struct rig_options {
     unsigned lanes;
     uint32_t sessions_max;
     const char *classes; /* text of [class] sections */
+    bool stores;         /* each node has one, of the least size */
 };
 
 struct rig;
@@ -113,6 +114,7 @@ struct rig_node {
     struct tunnel_world tunnel_world;
     struct mux_world mux_world;
     struct mux_memory memory;
+    struct budget store_memory;
     struct greeter_world greeter_world;
     struct config *config;
     pthread_mutex_t lock;
@@ -169,6 +171,7 @@ static __attribute__((unused)) int rig_identify(void *owner, const struct endpoi
     memcpy(ours->instance, n->tunnel_world.instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", n->tunnel_world.node_name);
     ours->opening_credit_bytes = n->tunnel_world.opening_credit_bytes;
+    ours->features = n->tunnel_world.features;
     pthread_mutex_lock(&n->lock);
     memcpy(ours->resume_instance, n->resume, sizeof(ours->resume_instance));
     pthread_mutex_unlock(&n->lock);
@@ -221,8 +224,14 @@ static enum frame_rst_reason rig_admit(void *owner, struct leg_host *home, const
                                        enum config_source *source)
 {
     struct rig_node *n = owner;
-    (void)home, (void)config, (void)peer, (void)open;
+    (void)home, (void)peer;
     *class_index = RULES_NONE;
+    for (size_t i = 0; i < config->class_count; i++) {
+        const char *name = config->classes[i].name;
+        if (strlen(name) == open->open.class_len &&
+            memcmp(name, open->open.class_name, open->open.class_len) == 0)
+            *class_index = (int)i;
+    }
     *source = CONFIG_SOURCE_SELF;
     return (enum frame_rst_reason)atomic_load(&n->admit_reason);
 }
@@ -308,6 +317,16 @@ static __attribute__((unused)) void rig_start_greeter(void *arg)
     event_add(&n->accept, NULL);
 }
 
+static __attribute__((unused)) void rig_make_store(struct rig_node *n)
+{
+    static const struct store_events events = {.evicted = mux_segment_evicted};
+    uint64_t seed = 1 + (uint64_t)n->number;
+    budget_init(&n->store_memory, STORE_LEAST_BYTES);
+    ck_assert_int_eq(
+        store_new(&n->home.store, &n->store_memory, STORE_LEAST_BYTES, seed, seed, &events, &n->home), 0);
+    n->tunnel_world.features |= GREETING_FEATURE_REFERENCES;
+}
+
 static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
 {
     struct rig_node *n = &r->nodes[number];
@@ -333,6 +352,8 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
         .learned = rig_learned,
         .resume = rig_resume,
     };
+    if (o->stores)
+        rig_make_store(n);
     memset(n->tunnel_world.instance, 1 + number, GREETING_INSTANCE_BYTES);
     memcpy(n->tunnel_world.pin, keys[number].pin, CONFIG_PIN_BYTES);
     n->mux_world = (struct mux_world){
@@ -420,6 +441,7 @@ static __attribute__((unused)) void rig_end(struct rig *r)
     chunk_thread_end();
     for (int i = 0; i < 2; i++) {
         struct rig_node *n = &r->nodes[i];
+        store_free(n->home.store);
         close(n->listener);
         config_unref(n->config);
         pthread_mutex_destroy(&n->lock);

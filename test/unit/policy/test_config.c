@@ -53,7 +53,7 @@ START_TEST(defaults_are_those_of_the_manual)
     ck_assert(k->port_count + k->from.count + k->to.count + k->peer_count + k->iface_count == 0);
     ck_assert(k->dscp_mask == 0 && k->proto_mask == 0);
     ck_assert_int_eq(k->action, CONFIG_ACTION_ACCELERATE);
-    ck_assert(k->dedup);
+    ck_assert(k->dedup && k->share);
     ck_assert_int_eq(k->compress, -1);
     ck_assert_uint_eq(k->weight, 1);
     ck_assert(k->limit.bits_per_s == 0 && k->limit.permille == 0);
@@ -97,7 +97,8 @@ static const char everything[] =
     "peer = two, one\niface = br-x, lan0\nproto = other, tls\ndedup = no\ncompress = 19\nweight = 0\nlimit = "
     "12.5%\n"
     "[class b]\naction = deny\ncompress = off\nweight = 1000\nlimit = 2gbit\n"
-    "[class c]\naction = bypass\ndedup = yes\n"
+    "[class c]\naction = bypass\ndedup = yes\nshare = yes\n"
+    "[class d]\nshare = no\n[class e]\ncompress = off\nshare = no\ndedup = no\n"
     "[admin]\ncontrol = /tmp/c.sock\nhttp = 127.0.0.1:8480\n";
 
 static void check_node_values(const struct config *c)
@@ -152,7 +153,7 @@ static void check_peer_values(const struct config *c)
 static void check_class_values(const struct config *c)
 {
     const struct config_class *a = &c->classes[0], *b = &c->classes[1];
-    ck_assert_uint_eq(c->class_count, 3);
+    ck_assert_uint_eq(c->class_count, 5);
     ck_assert_uint_eq(a->port_count, 2);
     ck_assert(a->ports[0].first == 873 && a->ports[0].last == 873);
     ck_assert(a->ports[1].first == 27000 && a->ports[1].last == 28000);
@@ -174,7 +175,9 @@ static void check_class_values(const struct config *c)
     ck_assert_uint_eq(b->weight, 1000);
     ck_assert(b->limit.permille == 0 && b->limit.bits_per_s == 2000000000);
     ck_assert_int_eq(c->classes[2].action, CONFIG_ACTION_BYPASS);
-    ck_assert(c->classes[2].dedup);
+    ck_assert(c->classes[2].dedup && c->classes[2].share);
+    for (size_t i = 3; i < 5; i++)
+        ck_assert(!c->classes[i].share && !c->classes[i].dedup && c->classes[i].compress == 0);
 }
 
 START_TEST(every_option_reaches_its_field)
