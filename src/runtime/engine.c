@@ -56,8 +56,8 @@ static void divide_memory(struct node *n, const struct config *c)
     else
         log_warn("nothing is deduplicated: the store takes half of `memory` in [node], and needs %d MB",
                  STORE_LEAST_BYTES >> 20);
-    uint64_t contexts = half / 4, reserved = opening * c->peer_count + contexts;
-    compress_set_cap(contexts);
+    uint64_t reserved = opening * c->peer_count;
+    compress_set_cap(c->memory_bytes / 8);
     budget_init(&n->memory.floor, half);
     budget_init(&n->memory.growth, reserved < half / 2 ? half - reserved : half / 2);
 
