@@ -8,6 +8,7 @@ from peers import PATIENCE_S, Task, wait_no_sessions
 
 SIZE = 20_000_000
 TEXT_SHARE = 0.16  # zstd -1 makes 0.146 of such a file
+FRESH = "[class any]\ndedup = no\n"  # the same bytes again are compressed again
 
 
 class Wire:
@@ -23,7 +24,7 @@ class Wire:
 
 def test_text_costs_a_fraction():
     with Bed("branch") as bed:
-        pair = bed.pair()
+        pair = bed.pair(near_extra=FRESH, far_extra=FRESH)
         web = bed.nginx()
         make_text_file(os.path.join(web.root, "log"), SIZE)
         size = os.path.getsize(os.path.join(web.root, "log"))
@@ -42,7 +43,7 @@ def test_text_costs_a_fraction():
 
 def test_random_bytes_cost_no_more_than_themselves():
     with Bed("branch") as bed:
-        pair = bed.pair()
+        pair = bed.pair(near_extra=FRESH, far_extra=FRESH)
         web = bed.nginx()
         web.file("random", SIZE)
         wire = Wire(pair.far)
@@ -56,7 +57,8 @@ def test_random_bytes_cost_no_more_than_themselves():
 def test_a_class_without_compression_goes_raw():
     """Also beside one with it: the two never share a block."""
     with Bed("branch") as bed:
-        extra = "[class plain]\nports = 81\ncompress = off\n[class hard]\nports = 82\ncompress = 9\n"
+        extra = ("[class plain]\nports = 81\ncompress = off\ndedup = no\n"
+                 "[class hard]\nports = 82\ncompress = 9\ndedup = no\n")
         pair = bed.pair(near_extra=extra, far_extra=extra)
         plain, hard = bed.nginx(port=81), bed.nginx(port=82)
         for web in (plain, hard):
@@ -80,7 +82,7 @@ def test_a_class_without_compression_goes_raw():
 def test_what_looks_like_tls_is_left_alone():
     """A stream that begins as a ClientHello, and would compress well."""
     with Bed("branch") as bed:
-        pair = bed.pair()
+        pair = bed.pair(near_extra=FRESH, far_extra=FRESH)
         hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"compress me " * 100_000
         with bed.server.socket() as door:
             door.bind((bed.server.ip4, 443))
@@ -113,7 +115,7 @@ def compressed_blocks(daemon):
 def test_an_idle_lane_ends_its_frame():
     """By a compressed block without frames; what comes later begins another."""
     with Bed("lan") as bed:
-        pair = bed.pair()
+        pair = bed.pair(near_extra=FRESH, far_extra=FRESH)
         web = bed.nginx()
         make_text_file(os.path.join(web.root, "log"), 1_000_000)
         for _ in range(2):
