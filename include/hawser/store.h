@@ -97,12 +97,23 @@ int64_t store_source(const struct store *s, const struct segment_id *id);
 /* What is filled in a segment; NULL: no such segment. Borrowed until the next call. */
 const struct intervals *store_filled(const struct store *s, const struct segment_id *id);
 
-/* ---- coming back from disk, and reports ---- */
+/* ---- to disk and back (shelf.h), and reports ---- */
+
+/* From now on the store notes what is written into it, for store_collect. */
+void store_collect_begin(struct store *s);
+/* Hand over what was written since it was last collected, in parts of at least least_bytes; shorter ones wait
+ * until they have grown. Segment by segment, the one that has waited longest first, while visit returns true.
+ * It is given the list of parts; the chunk is borrowed. What a segment holds does not change any more, so
+ * other threads may read these parts while they hold a reference. */
+void store_collect(struct store *s, uint32_t least_bytes,
+                   bool (*visit)(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts),
+                   void *arg);
 
 /* A segment that was read back: chunk (chunk_new_mapped of STORE_SEGMENT_BYTES, labelled, given), what is
  * filled in it (taken over and emptied), its source (0: it was our own; it is never appended to again). Its
- * bytes are indexed. It comes as the oldest and evicts nothing. 0, or negative and the caller keeps both:
- * -EEXIST, -EINVAL (another size, no name, nothing filled), -ENOBUFS. */
+ * bytes are indexed. It comes as the oldest and evicts nothing; but where its source began to fill it anew
+ * meanwhile the two become one, and one of our own takes the place of what another source said of it. 0, or
+ * negative and the caller keeps both: -EEXIST, -EINVAL (another size, no name, nothing filled), -ENOBUFS. */
 int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
 
 /* for each segment, oldest first. The store must not change meanwhile. */
@@ -118,6 +129,7 @@ struct store_counters {
     uint64_t segments, segment_bytes; /* now: segments, and bytes filled in them */
     uint64_t index_bytes, hints;      /* memory of the index, and entries ever put */
     uint64_t evicted_segments;
+    uint64_t uncollected_bytes; /* gone from memory, or from the list of parts, before they were collected */
 };
 void store_read_counters(const struct store *s, struct store_counters *out);
 

@@ -77,15 +77,20 @@ static void say_evicted(struct store *s, const struct segment_id *id)
         s->events->evicted(s->owner, id);
 }
 
-static bool evict_oldest(struct store *s)
+bool segment_evict(struct store *s, struct segment *g)
 {
-    struct segment *g = oldest_evictable(s);
-    if (g == NULL)
+    if (!evictable(s, g))
         return false;
     struct segment_id id = g->chunk->segment;
     segment_free(s, g);
     say_evicted(s, &id);
     return true;
+}
+
+static bool evict_oldest(struct store *s)
+{
+    struct segment *g = oldest_evictable(s);
+    return g != NULL && segment_evict(s, g);
 }
 
 bool segment_make_room(struct store *s, uint64_t bytes)
@@ -203,6 +208,7 @@ static struct segment *recycle(struct store *s, const struct segment_id *id)
     if (map_put(&s->by_name, name_key(s, id), g) < 0)
         return NULL;
     struct segment_id was = g->chunk->segment;
+    fresh_forget(s, g);
     map_remove(&s->by_name, name_key(s, &was));
     TAILQ_REMOVE(&s->by_age, g, by_age);
     TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
@@ -290,6 +296,7 @@ int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled
 
 void segment_free(struct store *s, struct segment *g)
 {
+    fresh_forget(s, g);
     TAILQ_REMOVE(&s->by_age, g, by_age);
     map_remove(&s->by_name, name_key(s, &g->chunk->segment));
     s->slots[g->slot] = NULL;

@@ -53,6 +53,7 @@ int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uin
     if (s == NULL)
         return -ENOMEM;
     TAILQ_INIT(&s->by_age);
+    TAILQ_INIT(&s->by_fresh);
     s->memory = memory;
     s->max_bytes = max_bytes;
     s->seed = seed;
@@ -271,6 +272,7 @@ static int write_run(struct store *s, struct store_stream *stream, const uint8_t
     int err = segment_write(s, g, stream->run_at, bytes, len);
     if (err < 0)
         return err;
+    fresh_note(s, g, stream->run_at, stream->run_at + len);
     *segment = g;
     *off = stream->run_at;
     stream->run_at += len;
@@ -361,7 +363,8 @@ static bool agrees(const struct segment *g, uint32_t off, const uint8_t *bytes, 
 }
 
 /* Bytes that are there are not written again: somebody may be reading them. */
-static int write_gaps(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len)
+static int write_gaps(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len,
+                      bool from_disk)
 {
     uint32_t at = off, end = off + len;
     while ((at = intervals_end_of(&g->filled, at)) < end) {
@@ -370,7 +373,10 @@ static int write_gaps(struct store *s, struct segment *g, uint32_t off, const ui
         int err = segment_write(s, g, at, bytes + (at - off), to - at);
         if (err < 0)
             return err;
-        s->counters.filled_bytes += to - at;
+        if (!from_disk) {
+            s->counters.filled_bytes += to - at;
+            fresh_note(s, g, at, to);
+        }
     }
     return 0;
 }
@@ -392,7 +398,7 @@ int store_fill(struct store *s, uint32_t source, const struct segment_id *id, ui
         return -EEXIST;
     bool new_run = intervals_begin_of(&g->filled, off) == off && !intervals_cover(&g->filled, off, off + 1) &&
                    (off == 0 || !intervals_cover(&g->filled, off - 1, off));
-    int err = write_gaps(s, g, off, bytes, len);
+    int err = write_gaps(s, g, off, bytes, len, false);
     if (err < 0)
         return err;
     if (new_run && len >= STORE_KEY_BYTES)
@@ -427,6 +433,27 @@ const struct intervals *store_filled(const struct store *s, const struct segment
 
 /* ---- coming back, and reports ---- */
 
+static void index_filled(struct store *s, const struct segment *g, const struct intervals *filled)
+{
+    for (uint32_t i = 0; i < filled->count; i++)
+        index_bytes(s, g, filled->list[i].from, filled->list[i].to - filled->list[i].from);
+}
+
+/* Its source goes on filling it: what was read back is the rest of it. */
+static int merge(struct store *s, struct segment *g, struct chunk *chunk, struct intervals *filled)
+{
+    for (uint32_t i = 0; i < filled->count; i++) {
+        struct interval part = filled->list[i];
+        int err = write_gaps(s, g, part.from, chunk->bytes + part.from, part.to - part.from, true);
+        if (err < 0)
+            return err;
+    }
+    index_filled(s, g, filled);
+    intervals_clear(filled);
+    chunk_unref(chunk);
+    return 0;
+}
+
 int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
 {
     if (chunk->cap != STORE_SEGMENT_BYTES || !chunk_is_segment(chunk) || filled->count == 0 ||
@@ -434,12 +461,16 @@ int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, 
         return -EINVAL;
     if (chunk->segment.epoch == s->epoch)
         return -EEXIST;
-    struct segment *g;
+    s->call++;
+    struct segment *g = segment_find(s, &chunk->segment);
+    if (g != NULL && g->source == source)
+        return merge(s, g, chunk, filled);
+    if (g != NULL && (source != 0 || !segment_evict(s, g)))
+        return -EEXIST;
     int err = segment_adopt(s, chunk, filled, source, &g);
     if (err < 0)
         return err;
-    for (uint32_t i = 0; i < g->filled.count; i++)
-        index_bytes(s, g, g->filled.list[i].from, g->filled.list[i].to - g->filled.list[i].from);
+    index_filled(s, g, &g->filled);
     return 0;
 }
 

@@ -4,6 +4,7 @@
  *   hints.c      the index
  *   search.c     which parts of a span are known already
  *   store.c      taking, filling, reports
+ *   collect.c    what is to go to disk
  *
  * A position is a segment's slot and an offset in it, in 40 bits. Slots are used again, and so a position
  * that was kept (in the index, in a stream) may lead to other bytes than it once did: it is a hint, and
@@ -29,6 +30,7 @@ enum {
     STORE_SCAN_BYTES = 32 << 10, /* scanned at once: their buckets are on the way while the next are hashed */
     STORE_MATCHES_MOST = STORE_TAKE_MOST_BYTES / STORE_MATCH_MIN + 2,
     STORE_PENDING_MOST = 4096,
+    STORE_FRESH_MOST = 65536, /* parts that wait to be collected, of all segments */
     STORE_RUN_LEAST_BYTES = 16 << 10,
     STORE_RUN_MOST_BYTES = 1 << 20,
     STORE_LEFTOVERS = 32,
@@ -47,6 +49,8 @@ struct segment {
     uint64_t call;     /* the last call that used it: that call does not evict it */
     uint64_t filled_bytes, memory_bytes;
     uint64_t touched[STORE_PAGES / 64]; /* pages that are counted */
+    struct intervals fresh;             /* to be collected; not empty: in the store's list */
+    TAILQ_ENTRY(segment) by_fresh;
 };
 
 /* A part of the span that is known: bytes [from, from + len) are those at the position. */
@@ -71,6 +75,8 @@ struct leftover {
     uint32_t segment, at, end;
 };
 
+TAILQ_HEAD(segment_list, segment);
+
 struct store {
     struct budget *memory;
     uint64_t max_bytes, used_bytes;
@@ -81,7 +87,7 @@ struct store {
     struct anchors anchors;
     struct hints hints;
 
-    TAILQ_HEAD(segment_list, segment) by_age; /* oldest first */
+    struct segment_list by_age; /* oldest first */
     struct map by_name;
     struct segment **slots; /* [slots_most + 1]; slot 0 is never used */
     uint32_t slots_most, slot_next;
@@ -90,6 +96,10 @@ struct store {
     uint64_t call;
     struct leftover leftovers[STORE_LEFTOVERS];
     uint32_t leftover_count;
+
+    bool collects;
+    uint32_t fresh_parts;         /* of all segments */
+    struct segment_list by_fresh; /* the one that has waited longest first */
 
     struct store_counters counters;
 
@@ -136,8 +146,17 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
 int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
                   struct segment **out);
 void segment_free(struct store *s, struct segment *g);
+/* False: a slice into it is left, or the running call uses it. */
+bool segment_evict(struct store *s, struct segment *g);
 /* Write bytes where nothing is filled. 0 or -ENOBUFS. */
 int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len);
+
+/* ---- collect.c ---- */
+
+/* [from, to) was written just now. */
+void fresh_note(struct store *s, struct segment *g, uint32_t from, uint32_t to);
+/* The segment goes, or gets another name. */
+void fresh_forget(struct store *s, struct segment *g);
 
 /* ---- search.c ---- */
 

@@ -261,6 +261,159 @@ START_TEST(adopting_takes_no_memory_that_is_not_there)
 }
 END_TEST
 
+/* A segment of another node, as it is read back: chunk and what is filled. */
+static struct chunk *read_back(uint64_t epoch, struct intervals *filled, uint32_t from, uint32_t to,
+                               const uint8_t *bytes)
+{
+    struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
+    ck_assert_ptr_nonnull(chunk);
+    chunk->segment = (struct segment_id){.epoch = epoch, .number = 1};
+    memcpy(chunk->bytes + from, bytes + from, to - from);
+    ck_assert_int_eq(intervals_add(filled, from, to), 0);
+    return chunk;
+}
+
+static void fill_at(uint32_t source, const struct segment_id *id, const uint8_t *bytes, uint32_t off,
+                    uint32_t len)
+{
+    struct slice out;
+    ck_assert_int_eq(store_fill(near, source, id, off, bytes + off, len, &out), 0);
+    chunk_unref(out.chunk);
+}
+
+START_TEST(a_segment_that_its_source_began_anew_is_completed)
+{
+    uint8_t *bytes = corpus_new();
+    struct intervals filled = {0};
+    struct chunk *chunk = read_back(6, &filled, 1000, 900000, bytes);
+    struct segment_id id = chunk->segment;
+    fill_at(3, &id, bytes, 899000, 2000);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 4), -EEXIST);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 3), 0);
+    ck_assert_uint_eq(filled.count, 0);
+    struct slice out;
+    ck_assert(store_resolve(near, &id, 1000, 900000, &out));
+    ck_assert_mem_eq(slice_bytes(&out), bytes + 1000, out.len);
+    chunk_unref(out.chunk);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(an_own_segment_replaces_what_a_peer_said_of_it)
+{
+    uint8_t *bytes = corpus_new();
+    struct intervals filled = {0};
+    struct chunk *chunk = read_back(6, &filled, 0, 100000, bytes);
+    struct segment_id id = chunk->segment;
+    struct slice held;
+    ck_assert_int_eq(store_fill(near, 3, &id, 0, bytes + 1, 5000, &held), 0);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 0), -EEXIST); /* somebody reads it */
+    chunk_unref(held.chunk);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 0), 0);
+    ck_assert_int_eq(store_source(near, &id), 0);
+    ck_assert(store_resolve(near, &id, 0, 100000, &held));
+    ck_assert_mem_eq(slice_bytes(&held), bytes, held.len);
+    chunk_unref(held.chunk);
+    free(bytes);
+}
+END_TEST
+
+struct collected {
+    uint64_t bytes;
+    unsigned visits, visits_most;
+    struct intervals parts;
+    uint32_t source;
+};
+
+static bool collect(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts)
+{
+    struct collected *c = arg;
+    (void)chunk;
+    ck_assert_uint_gt(parts->count, 0);
+    c->bytes += intervals_total(parts);
+    c->source = source;
+    intervals_clear(&c->parts);
+    c->parts = *parts;
+    return ++c->visits < c->visits_most;
+}
+
+START_TEST(what_is_new_is_collected_once)
+{
+    uint8_t *bytes = corpus_new();
+    struct collected c = {.visits_most = 100};
+    struct segment_id id = {.epoch = 6, .number = 1};
+    fill_at(3, &id, bytes, 0, 1000); /* before anybody asked */
+    store_collect_begin(near);
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    store_collect(near, 1, collect, &c);
+    ck_assert_uint_eq(c.bytes, CORPUS - 1000);
+    ck_assert_uint_eq(c.source, 0);
+    store_collect(near, 1, collect, &c);
+    ck_assert_uint_eq(c.visits, 1);
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES); /* known */
+    struct intervals filled = {0};
+    struct chunk *chunk = read_back(7, &filled, 0, 900000, bytes);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 3), 0);
+    chunk = read_back(6, &filled, 0, 900000, bytes);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, 3), 0); /* one with what was filled */
+    store_collect(near, 1, collect, &c);
+    ck_assert_uint_lt(c.bytes, CORPUS + 16384);
+    c.bytes = 0;
+    fill_at(3, &id, bytes, 890000, 20000);
+    store_collect(near, 1, collect, &c);
+    ck_assert_uint_eq(c.source, 3);
+    ck_assert_uint_eq(c.bytes, 10000);
+    ck_assert_uint_eq(c.parts.list[0].from, 900000);
+    intervals_clear(&c.parts);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(short_parts_wait_until_they_have_grown)
+{
+    uint8_t *bytes = corpus_new();
+    struct collected c = {.visits_most = 1};
+    struct segment_id one = {.epoch = 6, .number = 1}, two = {.epoch = 6, .number = 2};
+    store_collect_begin(near);
+    fill_at(3, &one, bytes, 0, 300);
+    fill_at(3, &one, bytes, 1000, 600);
+    fill_at(3, &two, bytes, 0, 700);
+    store_collect(near, 500, collect, &c); /* one visit */
+    ck_assert_uint_eq(c.bytes, 600);
+    store_collect(near, 500, collect, &c);
+    ck_assert_uint_eq(c.bytes, 1300);
+    fill_at(3, &one, bytes, 300, 200);
+    store_collect(near, 500, collect, &c);
+    ck_assert_uint_eq(c.bytes, 1800);
+    ck_assert_uint_eq(c.parts.list[0].to, 500);
+    store_collect(near, 1, collect, &c);
+    ck_assert_uint_eq(c.visits, 3);
+    intervals_clear(&c.parts);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(what_goes_before_it_was_collected_is_counted)
+{
+    uint8_t *bytes = corpus_new();
+    store_free(near);
+    near = store_of(STORE_LEAST_BYTES, NEAR_EPOCH, NULL, NULL);
+    store_collect_begin(near);
+    struct store_counters counters;
+    do {
+        fill_random(bytes, CORPUS);
+        pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+        store_read_counters(near, &counters);
+    } while (counters.evicted_segments < 3);
+    ck_assert_uint_ge(counters.uncollected_bytes, 3 * (STORE_SEGMENT_BYTES / 2));
+    struct collected c = {.visits_most = 100};
+    store_collect(near, 1, collect, &c);
+    ck_assert_uint_eq(c.bytes + counters.uncollected_bytes, counters.appended_bytes);
+    intervals_clear(&c.parts);
+    free(bytes);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("store memory");
@@ -275,6 +428,12 @@ int main(void)
     t = case_of(s, "adopt");
     tcase_add_test(t, a_segment_that_was_read_back_is_matched_and_never_appended_to);
     tcase_add_test(t, adopting_takes_no_memory_that_is_not_there);
+    tcase_add_test(t, a_segment_that_its_source_began_anew_is_completed);
+    tcase_add_test(t, an_own_segment_replaces_what_a_peer_said_of_it);
+    t = case_of(s, "collect");
+    tcase_add_test(t, what_is_new_is_collected_once);
+    tcase_add_test(t, short_parts_wait_until_they_have_grown);
+    tcase_add_test(t, what_goes_before_it_was_collected_is_counted);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
     int failed = srunner_ntests_failed(r);

@@ -1,0 +1,69 @@
+/* collect.c - which bytes are new since the disk was last told. */
+#include "store_internal.h"
+
+void store_collect_begin(struct store *s)
+{
+    s->collects = true;
+}
+
+static void leave_list(struct store *s, struct segment *g)
+{
+    TAILQ_REMOVE(&s->by_fresh, g, by_fresh);
+}
+
+void fresh_note(struct store *s, struct segment *g, uint32_t from, uint32_t to)
+{
+    uint32_t was = g->fresh.count;
+    if (!s->collects)
+        return;
+    if (s->fresh_parts >= STORE_FRESH_MOST || intervals_add(&g->fresh, from, to) < 0) {
+        s->counters.uncollected_bytes += to - from;
+        return;
+    }
+    s->fresh_parts += g->fresh.count - was;
+    if (was == 0)
+        TAILQ_INSERT_TAIL(&s->by_fresh, g, by_fresh);
+}
+
+void fresh_forget(struct store *s, struct segment *g)
+{
+    if (g->fresh.count == 0)
+        return;
+    leave_list(s, g);
+    s->fresh_parts -= g->fresh.count;
+    s->counters.uncollected_bytes += intervals_total(&g->fresh);
+    intervals_clear(&g->fresh);
+}
+
+/* Parts that are long enough; the others stay. */
+static struct intervals take_ready(struct segment *g, uint32_t least_bytes)
+{
+    struct intervals ready = {0};
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < g->fresh.count; i++) {
+        struct interval part = g->fresh.list[i];
+        if (part.to - part.from < least_bytes || intervals_add(&ready, part.from, part.to) < 0)
+            g->fresh.list[kept++] = part;
+    }
+    g->fresh.count = kept;
+    if (kept == 0)
+        intervals_clear(&g->fresh);
+    return ready;
+}
+
+void store_collect(struct store *s, uint32_t least_bytes,
+                   bool (*visit)(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts),
+                   void *arg)
+{
+    struct segment *g = TAILQ_FIRST(&s->by_fresh), *next;
+    for (bool more = true; g != NULL && more; g = next) {
+        next = TAILQ_NEXT(g, by_fresh);
+        uint32_t was = g->fresh.count;
+        struct intervals ready = take_ready(g, least_bytes);
+        s->fresh_parts -= was - g->fresh.count;
+        if (g->fresh.count == 0)
+            leave_list(s, g);
+        if (ready.count > 0)
+            more = visit(arg, g->chunk, g->source, &ready);
+    }
+}
