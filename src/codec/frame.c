@@ -128,7 +128,7 @@ static void put_fields(struct cursor_out *out, const struct frame *f)
         put_segment(out, f);
         return;
     case FRAME_STORED:
-        assert(!"STORED is written by stored_begin");
+        assert(false && "STORED is written by stored_begin");
         return;
     }
 }
