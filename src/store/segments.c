@@ -197,12 +197,22 @@ static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t sour
     return g;
 }
 
+/* Most of its memory is there: otherwise a sparse segment would come by pages that it does not fill. */
+static bool is_mostly_touched(const struct segment *g)
+{
+    enum { PAGES = STORE_SEGMENT_BYTES / STORE_PAGE_BYTES };
+    uint32_t touched = 0;
+    for (uint32_t i = 0; i < PAGES / 64; i++)
+        touched += (uint32_t)__builtin_popcountll(g->touched[i]);
+    return touched >= PAGES / 4 * 3;
+}
+
 /* The oldest segment under a new name: its memory is there already, and nobody looks at it. */
-static struct segment *recycle(struct store *s, const struct segment_id *id)
+static struct segment *recycle(struct store *s, const struct segment_id *id, uint32_t source)
 {
     struct segment *g = oldest_evictable(s);
     uint64_t left = s->max_bytes - s->used_bytes;
-    if (g == NULL || g->source != 0 ||
+    if (g == NULL || !is_mostly_touched(g) ||
         (left > STORE_SEGMENT_BYTES && budget_left(s->memory) > STORE_SEGMENT_BYTES))
         return NULL;
     if (map_put(&s->by_name, name_key(s, id), g) < 0)
@@ -218,6 +228,7 @@ static struct segment *recycle(struct store *s, const struct segment_id *id)
     intervals_clear(&g->filled);
     g->filled_bytes = 0;
     g->reserved = 0;
+    g->source = source;
     g->call = s->call;
     g->chunk->segment = *id;
     say_evicted(s, &was);
@@ -228,7 +239,7 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
 {
     if (map_get(&s->by_name, name_key(s, id)) != NULL)
         return NULL; /* another name of the same hash: that segment stays */
-    struct segment *g = source == 0 ? recycle(s, id) : NULL;
+    struct segment *g = recycle(s, id, source);
     if (g != NULL)
         return g;
     if (s->counters.segments == s->slots_most && !evict_oldest(s))
