@@ -1,0 +1,224 @@
+/* test_holdings.c - what a peer holds, against a bit for every byte, kind and segment. */
+#include "hawser/holdings.h"
+
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SPAN = 256, SEGMENTS = 5, STEPS = 200000, KINDS = HOLDINGS_SENT + CONFIG_LANES_MAX };
+
+static struct holdings holdings;
+static bool model[SEGMENTS][KINDS][SPAN];
+static bool noted[SEGMENTS]; /* something of it was added and not all of it taken away since */
+static uint64_t random_state;
+
+static const struct segment_id ids[SEGMENTS] = {{10, 1}, {10, 2}, {UINT64_MAX, 4}, {1, 0}, {900, 77}};
+
+static uint32_t roll(uint32_t below)
+{
+    random_state = random_state * 6364136223846793005ULL + 1442695040888963407ULL;
+    return (uint32_t)(random_state >> 33) % below;
+}
+
+static void set_up(void)
+{
+    random_state = 88;
+    holdings = (struct holdings){0};
+    memset(model, 0, sizeof(model));
+    memset(noted, 0, sizeof(noted));
+}
+
+static void tear_down(void)
+{
+    holdings_clear(&holdings);
+    ck_assert_uint_eq(holdings.segments.count, 0);
+}
+
+static bool model_empty(unsigned g)
+{
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        if (memchr(model[g][kind], true, SPAN) != NULL)
+            return false;
+    }
+    return true;
+}
+
+static bool we_may(unsigned g, unsigned slot, uint32_t at)
+{
+    return model[g][HOLDINGS_THEIRS][at] || model[g][HOLDINGS_SENT + slot][at];
+}
+
+static bool peer_may(unsigned g, uint32_t at)
+{
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        if (model[g][kind][at])
+            return true;
+    }
+    return false;
+}
+
+static void check_span(unsigned g, unsigned slot, uint32_t off, uint32_t len)
+{
+    bool held = false, want = we_may(g, slot, off);
+    uint32_t span = holdings_span(&holdings, &ids[g], slot, off, len, &held), alike = 1;
+    while (alike < len && we_may(g, slot, off + alike) == want)
+        alike++;
+    ck_assert_int_eq(held, want);
+    ck_assert_uint_eq(span, alike);
+}
+
+static void check_peer_may(unsigned g, uint32_t off, uint32_t len)
+{
+    bool all = true;
+    for (uint32_t i = 0; i < len; i++)
+        all = all && peer_may(g, off + i);
+    ck_assert_int_eq(holdings_peer_may(&holdings, &ids[g], off, len), all);
+}
+
+static void put(unsigned g, unsigned kind, uint32_t off, uint32_t len)
+{
+    holdings_add(&holdings, &ids[g], kind, off, len);
+    memset(&model[g][kind][off], true, len);
+    noted[g] = true;
+}
+
+static void take_back(unsigned g, uint32_t off, uint32_t len)
+{
+    holdings_take_back(&holdings, &ids[g], off, len);
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        if (kind != HOLDINGS_ANNOUNCED)
+            memset(&model[g][kind][off], false, len);
+    }
+    noted[g] = noted[g] && !model_empty(g);
+}
+
+static void dropped(unsigned g)
+{
+    holdings_dropped(&holdings, &ids[g]);
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        if (kind != HOLDINGS_ANNOUNCED)
+            memset(model[g][kind], false, SPAN);
+    }
+    noted[g] = noted[g] && !model_empty(g);
+}
+
+static void lane_lost(unsigned slot)
+{
+    holdings_lane_lost(&holdings, slot);
+    for (unsigned g = 0; g < SEGMENTS; g++)
+        memset(model[g][HOLDINGS_SENT + slot], false, SPAN);
+}
+
+/* Where all that was noted was only sent and lost, either answer will do. */
+static void forget(unsigned g)
+{
+    bool ought = noted[g], empty = model_empty(g);
+    bool told = holdings_forget(&holdings, &ids[g]);
+    ck_assert(empty || told == ought);
+    ck_assert(told == false || ought);
+    memset(model[g], false, sizeof(model[g]));
+    noted[g] = false;
+}
+
+static void step(void)
+{
+    unsigned g = roll(SEGMENTS);
+    uint32_t off = roll(SPAN), len = 1 + roll(roll(4) == 0 ? SPAN - off : 1 + (SPAN - off) / 8);
+    switch (roll(40)) {
+    case 0:
+        lane_lost(roll(CONFIG_LANES_MAX));
+        return;
+    case 1:
+        dropped(g);
+        return;
+    case 2:
+        forget(g);
+        return;
+    case 3:
+    case 4:
+    case 5:
+        take_back(g, off, len);
+        return;
+    default:
+        put(g, roll(3) == 0 ? HOLDINGS_THEIRS : roll(KINDS), off, len);
+        return;
+    }
+}
+
+START_TEST(as_a_bitmap_would_have_it)
+{
+    for (unsigned i = 0; i < STEPS; i++) {
+        step();
+        unsigned g = roll(SEGMENTS);
+        uint32_t off = roll(SPAN), len = 1 + roll(SPAN - off);
+        check_span(g, roll(CONFIG_LANES_MAX), off, len);
+        check_peer_may(g, off, len);
+        check_peer_may(g, off, 1 + roll(len < 4 ? len : 4));
+    }
+}
+END_TEST
+
+/* {3, 8} and {1, 10} have one key: the later one is not noted, rather than taken for the other. */
+START_TEST(ids_of_one_key_are_not_mixed_up)
+{
+    const struct segment_id one = {3, 8}, other = {1, 10};
+    bool held;
+    holdings_add(&holdings, &one, HOLDINGS_THEIRS, 0, 100);
+    holdings_add(&holdings, &other, HOLDINGS_THEIRS, 0, 100);
+    ck_assert_uint_eq(holdings_span(&holdings, &one, 0, 0, 100, &held), 100);
+    ck_assert(held);
+    ck_assert_uint_eq(holdings_span(&holdings, &other, 0, 0, 100, &held), 100);
+    ck_assert(!held);
+    ck_assert(!holdings_peer_may(&holdings, &other, 0, 1));
+    holdings_take_back(&holdings, &other, 0, 100);
+    holdings_dropped(&holdings, &other);
+    ck_assert(!holdings_forget(&holdings, &other));
+    ck_assert(holdings_peer_may(&holdings, &one, 0, 100));
+    ck_assert(holdings_forget(&holdings, &one));
+    holdings_add(&holdings, &other, HOLDINGS_THEIRS, 0, 100);
+    ck_assert(holdings_peer_may(&holdings, &other, 0, 100));
+}
+END_TEST
+
+START_TEST(a_peer_s_intervals_are_bounded)
+{
+    const struct segment_id id = {3, 8};
+    bool held;
+    for (uint32_t i = 0; i < 2 * HOLDINGS_INTERVALS_MAX; i++)
+        holdings_add(&holdings, &id, HOLDINGS_THEIRS, 4 * i, 1);
+    ck_assert_uint_eq(holdings_span(&holdings, &id, 0, 4 * (HOLDINGS_INTERVALS_MAX - 1), 1, &held), 1);
+    ck_assert(held);
+    ck_assert_uint_eq(holdings_span(&holdings, &id, 0, 4 * HOLDINGS_INTERVALS_MAX, 1, &held), 1);
+    ck_assert(!held);
+}
+END_TEST
+
+START_TEST(a_peer_s_segments_are_bounded)
+{
+    for (uint32_t i = 0; i < HOLDINGS_SEGMENTS_MAX + 100; i++)
+        holdings_add(&holdings, &(struct segment_id){.epoch = 5, .number = i}, HOLDINGS_THEIRS, 0, 1);
+    ck_assert_uint_eq(holdings.segments.count, HOLDINGS_SEGMENTS_MAX);
+    ck_assert(!holdings_peer_may(&holdings, &(struct segment_id){5, HOLDINGS_SEGMENTS_MAX}, 0, 1));
+    holdings_forget(&holdings, &(struct segment_id){5, 0});
+    holdings_add(&holdings, &(struct segment_id){5, HOLDINGS_SEGMENTS_MAX}, HOLDINGS_THEIRS, 0, 1);
+    ck_assert(holdings_peer_may(&holdings, &(struct segment_id){5, HOLDINGS_SEGMENTS_MAX}, 0, 1));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("holdings");
+    TCase *t = tcase_create("holdings");
+    tcase_set_timeout(t, 60);
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, as_a_bitmap_would_have_it);
+    tcase_add_test(t, ids_of_one_key_are_not_mixed_up);
+    tcase_add_test(t, a_peer_s_intervals_are_bounded);
+    tcase_add_test(t, a_peer_s_segments_are_bounded);
+    suite_add_tcase(suite, t);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_NORMAL);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
