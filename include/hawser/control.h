@@ -10,19 +10,40 @@
  * second, addresses are "1.2.3.4:80" or "[fd00::1]:80", in_ is what was read from hosts here, out_ what was
  * given to hosts here (of lanes: in_ from the peer, out_ to it), wire_ counts bytes on the WAN.
  *
- *   any      {"error": "what to do"}
- *   status   {"version", "node", "uptime_s", "workers": [{"id", "sessions", "cpu_percent"}], "sessions",
- *             "memory_bytes", "memory_cap_bytes", "accepting": true | false, "peers_up", "peers_total"}
- *   peers    [{"name", "state": "up" | "down", "lanes": [{"id", "role": "express" | "bulk", "state",
- * "rtt_ms"}], "rtt_ms", "sessions", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes", "rate_mbit",
- *             "reason": why it is down, or null}]
- *   lanes    [{"peer", "id", "role", "state", "address", "rtt_ms", "cwnd_bytes", "pacing_mbit",
- * "delivery_mbit", "retransmits", "in_bytes", "out_bytes"}] sessions [{"id", "client", "server", "peer",
- * "class", "state", "age_s", "in_bytes", "out_bytes", "wire_bytes", "lane"}] classes  [{"name", "action",
- * "weight", "sessions", "bytes"}] store    {"enabled": true | false, ...} bypass   [{"number", "name",
- * "count", "last_s_ago": null when never or not known, "text", "advice"}] metrics  {"text": the Prometheus
- * exposition format, version 0.0.4} reload   {"ok": true, "restart_needed": "key, key", empty when all was
- * applied} */
+ * percent is what was saved of what came in, below 0 where it became more, null of nothing.
+ *
+ * any: {"error": "what to do"}
+ *
+ * status: {"version", "node", "uptime_s", "workers": [{"id", "sessions", "cpu_percent"}], "sessions",
+ * "memory_bytes", "memory_cap_bytes", "accepting": true | false, "peers_up", "peers_total"}
+ *
+ * peers: [{"name", "state": "up" | "down", "lanes": [{"id", "role": "express" | "bulk", "state", "rtt_ms"}],
+ * "rtt_ms", "sessions", "opened", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes", "rate_mbit",
+ * "reason": why it is down, or null, "dedup_percent": by references, with frames' headers, "zstd_percent": by
+ * compression, "saved_percent": of the WAN, all in all, "in_saved_bytes", "out_saved_bytes": crossed as
+ * references, "misses": frames here whose references did not resolve, "missed_bytes": sent again for the
+ * peer's, "in_blocks", "in_raw_blocks", "in_frame_bytes", "in_block_bytes", and out_ likewise}]
+ *
+ * lanes: [{"peer", "id", "role", "state", "address", "rtt_ms", "cwnd_bytes", "pacing_mbit", "delivery_mbit",
+ * "retransmits", "in_bytes", "out_bytes", "level", "zstd_percent", "in_blocks" and so on as of peers}]
+ *
+ * sessions: [{"id", "client", "server", "peer", "class", "state", "half": "near" | "far", "age_s",
+ * "in_bytes", "out_bytes", "wire_bytes": of frames sent, before compression, "wire_in_bytes": of those
+ * received, "in_saved_bytes", "out_saved_bytes", "saved_percent", "encrypted": true | false, "lane"}]
+ *
+ * classes, of each peer: [{"name", "peer", "action", "weight", "sessions", "bytes": sent, "out_bytes",
+ * "wire_bytes", "wire_in_bytes", "in_saved_bytes", "out_saved_bytes", "saved_percent"}]
+ *
+ * store: {"enabled": true | false, "memory_bytes", "memory_cap_bytes", "held_bytes", "segments",
+ * "evicted_segments", "oldest_s", "index_bytes", "hints", "taken_bytes": from hosts here, "matched_bytes": of
+ * them, known already, "matches", "matched_percent", "filled_bytes": stored that peers sent, "misses",
+ * "missed_bytes", "homes": [{"home": the worker, and the same for it alone}]}
+ *
+ * bypass: [{"number", "name", "count", "last_s_ago": null when never or not known, "text", "advice"}]
+ *
+ * metrics: {"text": the Prometheus exposition format, version 0.0.4}
+ *
+ * reload: {"ok": true, "restart_needed": "key, key", empty when all was applied} */
 #ifndef HAWSER_CONTROL_H
 #define HAWSER_CONTROL_H
 

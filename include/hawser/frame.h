@@ -129,6 +129,7 @@ struct frame {
             uint32_t from, to; /* what the sender holds of it; of HOLD only */
         } segment;
     };
+    uint32_t wire_bytes; /* its length in the block; of frames that were read */
 };
 
 /* Write a frame: 0, or -ERR_WIRE_LONG when it does not fit; then nothing is half-written (`out->at` is put

@@ -83,27 +83,36 @@ struct tunnel *mux_tunnel(struct mux *m);
 const char *mux_peer_name(const struct mux *m);
 
 /* For reports. */
+
+/* Of sessions, in one direction. */
+struct mux_traffic {
+    uint64_t bytes;       /* of the host that sends, once each */
+    uint64_t saved_bytes; /* of them: crossed as references */
+    uint64_t wire_bytes;  /* of the frames that carried them, again after a loss too; before compression */
+};
 struct mux_totals {
     uint64_t sessions, opened, in_bytes,
-        out_bytes;        /* in: from hosts here into the tunnel; out: to hosts here */
-    uint64_t saved_bytes; /* of in: sent as references */
+        out_bytes; /* in: from hosts here into the tunnel; out: to hosts here */
+    struct mux_traffic sent, came;
     uint64_t misses,
         missed_bytes; /* frames here whose references did not resolve; bytes sent again for the peer's */
 };
 void mux_read_totals(const struct mux *m, struct mux_totals *out);
 struct mux_session_report {
-    uint64_t id, age_us, in_bytes, out_bytes, wire_bytes;
+    uint64_t id, age_us, in_bytes, out_bytes;
+    struct mux_traffic sent, came;
     uint64_t unacked_bytes; /* read here, not yet with the host over there */
     uint64_t queued_bytes;  /* received here, not yet taken by our host */
     uint64_t early_bytes;   /* of queued: behind a gap */
     struct endpoint client, server;
     const char *class_name, *state, *lane;
-    bool near;
+    bool near, encrypted;
 };
 struct mux_class_report {
     const char *name, *action;
     uint32_t weight;
-    uint64_t sessions, bytes; /* bytes sent to the peer */
+    uint64_t sessions;
+    struct mux_traffic sent, came;
 };
 /* The i-th class, the default one last; false past it. */
 bool mux_report_class(const struct mux *m, size_t i, struct mux_class_report *out);

@@ -105,7 +105,7 @@ struct session {
     bool reset_after_final;        /* the peer's host reset after `final`: so do we, once it is delivered */
 
     uint32_t wants;
-    uint64_t wire_bytes, saved_bytes; /* saved: sent as references */
+    struct mux_traffic sent, came;
     TAILQ_ENTRY(session) all, owing, late, twins, lingering;
     bool is_owing, is_late, is_twin;
 };
@@ -116,7 +116,7 @@ struct mux_class {
     struct heap heaps[2]; /* [0] for the express lane, [1] for bulk lanes */
     double virtual_time;  /* bytes sent / weight */
     uint32_t weight;
-    uint64_t bytes;
+    struct mux_traffic sent, came;
 };
 
 /* Ids of closed sessions of the peer as ranges of (id >> 1), so that a late OPEN is not taken for a new one.
@@ -278,6 +278,9 @@ void receive_consumed(struct session *s, uint64_t total);
 /* mux.c */
 void mux_answer_rst(struct mux *m, uint64_t id, enum frame_rst_reason reason);
 struct mux_class *mux_class_of(struct mux *m, int class_index);
+/* Count for the session, its class and the peer. */
+void mux_count_sent(struct session *s, struct mux_traffic more);
+void mux_count_came(struct session *s, struct mux_traffic more);
 void mux_session_freed(struct mux *m);
 enum frame_rst_reason session_reason_of_errno(int err, bool connected);
 

@@ -38,6 +38,8 @@ struct store_events {
     /* A segment was evicted: its name is forgotten here; slices into it stay good. From inside the call that
      * evicted it (take, fill, adopt). */
     void (*evicted)(void *owner, const struct segment_id *id);
+    /* The time, for a new segment's age; NULL: the store has no ages. */
+    uint64_t (*now_us)(void *owner);
 };
 
 /* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores;
@@ -127,6 +129,8 @@ struct store_counters {
     uint64_t matched_bytes, matches; /* of them: known already */
     uint64_t appended_bytes, filled_bytes;
     uint64_t segments, segment_bytes; /* now: segments, and bytes filled in them */
+    uint64_t memory_bytes, max_bytes; /* now: with the index; the most, unless other stores leave less */
+    uint64_t oldest_us;               /* when the oldest segment was made or came back; 0: there is none */
     uint64_t index_bytes, hints;      /* memory of the index, and entries ever put */
     uint64_t evicted_segments;
     uint64_t uncollected_bytes; /* gone from memory, or from the list of parts, before they were collected */

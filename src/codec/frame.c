@@ -339,6 +339,7 @@ int frame_next(struct cursor *block, struct frame *f)
         return block->err;
     if (cursor_left(block) == 0)
         return 0;
+    const uint8_t *begin = block->at;
     uint8_t type = cursor_u8(block);
     if (!type_is_known(type)) {
         cursor_refuse(block, -ERR_WIRE_UNKNOWN);
@@ -350,6 +351,7 @@ int frame_next(struct cursor *block, struct frame *f)
     get_fields(block, &got);
     if (block->err != 0)
         return block->err;
+    got.wire_bytes = (uint32_t)(block->at - begin);
     *f = got;
     return 1;
 }

@@ -74,9 +74,16 @@ int session_absorb(struct session *s, struct slice slice)
     return replay_append(&s->replay, slice);
 }
 
+/* What the references of a frame come to. */
+struct referred {
+    uint64_t checksum;
+    uint64_t bytes;
+    uint64_t unpaid; /* of them: what takes no credit */
+};
+
 /* One operation for a piece of the replay; the bytes that it covers, 0: no room. */
 static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer *w, const struct slice *part,
-                          uint64_t *saved, uint64_t *checksum)
+                          struct referred *referred)
 {
     struct mux *m = s->mux;
     const struct segment_id *id = &part->chunk->segment;
@@ -85,8 +92,9 @@ static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer
     if (held && len >= REFERENCE_MIN_BYTES) {
         if (!stored_put_reference(w, id, part->off, len))
             return 0;
-        *checksum = stored_checksum(*checksum, slice_bytes(part), len);
-        *saved += len > STORED_REFERENCE_COST ? len - STORED_REFERENCE_COST : 0;
+        referred->checksum = stored_checksum(referred->checksum, slice_bytes(part), len);
+        referred->bytes += len;
+        referred->unpaid += len > STORED_REFERENCE_COST ? len - STORED_REFERENCE_COST : 0;
         return len;
     }
     uint32_t room = stored_room(w, known ? id : NULL);
@@ -105,7 +113,7 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
 {
     struct stored_writer w;
     bool fresh = c == &s->replay.next;
-    uint64_t checksum = 0, saved = 0;
+    struct referred referred = {0};
     if (!stored_begin(&w, out, s->id, c->offset))
         return 0;
     if (available > STORED_RAW_MAX)
@@ -116,19 +124,20 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
         part.len -= c->byte;
         if (part.len > available - w.raw_bytes)
             part.len = (uint32_t)(available - w.raw_bytes);
-        uint32_t len = put_piece(s, slot, &w, &part, &saved, &checksum);
+        uint32_t len = put_piece(s, slot, &w, &part, &referred);
         if (len == 0)
             break;
         replay_skip(&s->replay, c, len);
     }
-    stored_end(&w, (uint32_t)checksum);
+    stored_end(&w, (uint32_t)referred.checksum);
     if (w.raw_bytes == 0)
         return 0;
-    if (fresh && saved > 0)
-        savings_add(&s->saved_out, c->offset, saved);
+    if (fresh && referred.unpaid > 0)
+        savings_add(&s->saved_out, c->offset, referred.unpaid);
     else if (!fresh)
-        savings_spend(&s->saved_out, w.raw_bytes - saved);
-    s->saved_bytes += saved;
+        savings_spend(&s->saved_out, w.raw_bytes - referred.unpaid);
+    if (fresh)
+        mux_count_sent(s, (struct mux_traffic){.saved_bytes = referred.bytes});
     s->put_us = clock_now_us();
     if (fresh && c->offset == s->replay.read)
         s->urgent = false;

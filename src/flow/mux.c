@@ -189,6 +189,27 @@ struct mux_class *mux_class_of(struct mux *m, int class_index)
     return &m->classes[class_index >= 0 ? (size_t)class_index : m->class_count - 1];
 }
 
+static void count(struct mux_traffic *t, const struct mux_traffic *more)
+{
+    t->bytes += more->bytes;
+    t->saved_bytes += more->saved_bytes;
+    t->wire_bytes += more->wire_bytes;
+}
+
+void mux_count_sent(struct session *s, struct mux_traffic more)
+{
+    count(&s->sent, &more);
+    count(&mux_class_of(s->mux, s->class_index)->sent, &more);
+    count(&s->mux->totals.sent, &more);
+}
+
+void mux_count_came(struct session *s, struct mux_traffic more)
+{
+    count(&s->came, &more);
+    count(&mux_class_of(s->mux, s->class_index)->came, &more);
+    count(&s->mux->totals.came, &more);
+}
+
 static struct mux_class *classes_new(const struct config *config)
 {
     struct mux_class *classes = calloc(config->class_count + 1, sizeof(*classes));
@@ -227,6 +248,19 @@ static int class_by_name(const struct config *config, const char *name)
     return RULES_NONE;
 }
 
+/* What classes of the same name have carried so far. */
+static void keep_counts(const struct mux *m, struct mux_class *classes, const struct config *config)
+{
+    for (size_t i = 0; i < m->class_count; i++) {
+        bool own = i + 1 < m->class_count;
+        int to = own ? class_by_name(config, m->config->classes[i].name) : (int)config->class_count;
+        if (to == RULES_NONE)
+            continue;
+        classes[to].sent = m->classes[i].sent;
+        classes[to].came = m->classes[i].came;
+    }
+}
+
 void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
 {
     struct mux_class *classes = classes_new(config);
@@ -240,6 +274,7 @@ void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
         if (s->class_index >= 0)
             s->class_index = class_by_name(config, m->config->classes[s->class_index].name);
     }
+    keep_counts(m, classes, config);
     classes_free(m->classes, m->class_count);
     m->classes = classes;
     m->class_count = config->class_count + 1;
@@ -399,7 +434,8 @@ bool mux_report_class(const struct mux *m, size_t i, struct mux_class_report *ou
         .name = own ? m->config->classes[i].name : "default",
         .action = actions[own ? m->config->classes[i].action : CONFIG_ACTION_ACCELERATE],
         .weight = m->classes[i].weight,
-        .bytes = m->classes[i].bytes};
+        .sent = m->classes[i].sent,
+        .came = m->classes[i].came};
     const struct session *s;
     TAILQ_FOREACH (s, &m->sessions, all)
         out->sessions += !s->retired && (s->class_index >= 0 ? (size_t)s->class_index == i : !own);
@@ -419,7 +455,8 @@ void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct
             .age_us = now - s->born_us,
             .in_bytes = s->replay.read,
             .out_bytes = s->consumed,
-            .wire_bytes = s->wire_bytes,
+            .sent = s->sent,
+            .came = s->came,
             .unacked_bytes = s->replay.read - s->replay.acked,
             .queued_bytes = s->received - s->consumed + s->early_bytes,
             .early_bytes = s->early_bytes,
@@ -431,6 +468,7 @@ void mux_each_session(const struct mux *m, void (*visit)(void *arg, const struct
                     : s->last_slot == 0 ? "express"
                                         : "bulk",
             .near = s->near,
+            .encrypted = s->opaque,
         };
         visit(arg, &r);
     }

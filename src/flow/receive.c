@@ -98,6 +98,7 @@ static void deliver(struct session *s, struct slice slice, bool saved)
     s->received += slice.len;
     if (saved)
         savings_add(&s->saved_in, s->received, slice.len);
+    mux_count_came(s, (struct mux_traffic){.bytes = slice.len, .saved_bytes = saved ? slice.len : 0});
     s->mux->totals.out_bytes += slice.len;
     if (s->leg != NULL)
         leg_write(s->leg, slice);
@@ -403,6 +404,7 @@ int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chun
         break; /* again, after a lane was lost */
     case FRAME_DATA:
         s->confirmed = true;
+        mux_count_came(s, (struct mux_traffic){.wire_bytes = f->wire_bytes});
         take_data(s, f, chunk);
         break;
     case FRAME_ACK:
@@ -419,6 +421,7 @@ int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chun
         break;
     case FRAME_STORED:
         s->confirmed = true;
+        mux_count_came(s, (struct mux_traffic){.wire_bytes = f->wire_bytes});
         return session_take_stored(s, f, chunk);
     case FRAME_MISS:
         session_take_miss(s, f->miss.offset, f->miss.len);

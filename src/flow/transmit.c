@@ -195,8 +195,7 @@ static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t 
         s->slots[slot].end = offset + len;
     m->virtual_now = c->virtual_time;
     c->virtual_time += (double)cost / (c->weight > 0 ? c->weight : 1);
-    c->bytes += len;
-    s->wire_bytes += cost;
+    mux_count_sent(s, (struct mux_traffic){.bytes = fresh ? len : 0, .wire_bytes = cost});
     s->last_slot = (int)slot;
     s->last_key = key_after(s->last_key, clock_now_us(), cost);
 }
@@ -372,12 +371,13 @@ static bool put_twin(struct session *s, unsigned slot, struct cursor_out *out)
         uint64_t len = s->twin_end - s->twin_from;
         if (len > room - FRAME_DATA_HEADER_MAX)
             len = room - FRAME_DATA_HEADER_MAX;
+        const uint8_t *begin = out->at;
         uint8_t *to = frame_put_data(out, s->id, s->twin_from, (uint32_t)len);
         if (to == NULL)
             return false;
         replay_peek(&s->replay, s->twin_from, to, (uint32_t)len);
         s->twin_from += len;
-        s->wire_bytes += len;
+        mux_count_sent(s, (struct mux_traffic){.wire_bytes = (uint64_t)(out->at - begin)});
     }
     return true;
 }

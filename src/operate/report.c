@@ -1,17 +1,19 @@
 #include "hawser/report.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "hawser/clock.h"
 #include "hawser/compress.h"
+#include "hawser/store.h"
+#include "metrics.h"
 
 struct report {
     struct node *node;
     enum control_verb verb;
-    json_t *list; /* peers, lanes, sessions or classes; touched by one thread at a time */
+    json_t *list;            /* peers, lanes, sessions, classes or homes; touched by one thread at a time */
+    json_t *classes, *homes; /* of metrics, whose list is of peers; else empty */
     size_t next_worker;
     void (*done)(void *arg, json_t *document);
     void *arg;
@@ -51,16 +53,34 @@ static void add_blocks(json_t *to, const char *direction, const struct lane_bloc
     }
 }
 
-/* What compression did; less than nothing where blocks became longer than what was in them. */
-static void add_savings(json_t *to, const struct lane_block_counters *in,
-                        const struct lane_block_counters *out)
+static void set_count(json_t *to, const char *name, uint64_t value)
 {
-    double before = (double)(in->frame_bytes + out->frame_bytes);
-    double after = (double)(in->block_bytes + out->block_bytes);
+    json_object_set_new(to, name, json_integer((json_int_t)value));
+}
+
+/* Less than nothing where it became more. */
+static void set_percent(json_t *to, const char *name, uint64_t before, uint64_t after)
+{
+    json_object_set_new(to, name,
+                        before > 0 ? json_real(100 - 100 * (double)after / (double)before) : json_null());
+}
+
+/* What compression did. */
+static void add_compression(json_t *to, const struct lane_block_counters *in,
+                            const struct lane_block_counters *out)
+{
     add_blocks(to, "in", in);
     add_blocks(to, "out", out);
-    json_object_set_new(to, "saved_percent",
-                        before > 0 ? json_real(100 - 100 * after / before) : json_null());
+    set_percent(to, "zstd_percent", in->frame_bytes + out->frame_bytes, in->block_bytes + out->block_bytes);
+}
+
+/* What crossed as references, and what it came to with the frames' headers and what was sent again. */
+static void add_dedup(json_t *to, const char *percent, const struct mux_traffic *in,
+                      const struct mux_traffic *out)
+{
+    set_count(to, "in_saved_bytes", in->saved_bytes);
+    set_count(to, "out_saved_bytes", out->saved_bytes);
+    set_percent(to, percent, in->bytes + out->bytes, in->wire_bytes + out->wire_bytes);
 }
 
 static json_t *lane_json(const struct tunnel_lane_report *r)
@@ -81,7 +101,7 @@ static json_t *lanes_json(struct mux *m, bool with_peer)
         if (r.state == NULL)
             continue;
         json_t *lane = lane_json(&r);
-        add_savings(lane, &r.in, &r.out);
+        add_compression(lane, &r.in, &r.out);
         json_object_set_new(lane, "level", json_integer(r.level));
         if (with_peer)
             json_object_set_new(lane, "peer", json_string(mux_peer_name(m)));
@@ -108,7 +128,11 @@ static json_t *peer_json(struct mux *m)
                   (json_int_t)totals.in_bytes, "out_bytes", (json_int_t)totals.out_bytes, "wire_in_bytes",
                   (json_int_t)wire.in_bytes, "wire_out_bytes", (json_int_t)wire.out_bytes, "rate_mbit",
                   (double)bits / 1e6, "reason", reason);
-    add_savings(peer, &wire.in, &wire.out);
+    add_dedup(peer, "dedup_percent", &totals.sent, &totals.came);
+    add_compression(peer, &wire.in, &wire.out);
+    set_percent(peer, "saved_percent", totals.sent.bytes + totals.came.bytes, wire.in_bytes + wire.out_bytes);
+    set_count(peer, "misses", totals.misses);
+    set_count(peer, "missed_bytes", totals.missed_bytes);
     return peer;
 }
 
@@ -125,10 +149,27 @@ static void visit_session(void *arg, const struct mux_session_report *r)
                   (json_int_t)r->id, "client", text_of(&r->client), "server", text_of(&r->server), "peer",
                   v->peer, "class", r->class_name, "state", r->state, "half", r->near ? "near" : "far",
                   "age_s", (double)r->age_us / 1e6, "in_bytes", (json_int_t)r->in_bytes, "out_bytes",
-                  (json_int_t)r->out_bytes, "wire_bytes", (json_int_t)r->wire_bytes, "unacked_bytes",
+                  (json_int_t)r->out_bytes, "wire_bytes", (json_int_t)r->sent.wire_bytes, "unacked_bytes",
                   (json_int_t)r->unacked_bytes, "queued_bytes", (json_int_t)r->queued_bytes, "early_bytes",
                   (json_int_t)r->early_bytes, "lane", r->lane);
+    set_count(s, "wire_in_bytes", r->came.wire_bytes);
+    add_dedup(s, "saved_percent", &r->sent, &r->came);
+    json_object_set_new(s, "encrypted", json_boolean(r->encrypted));
     json_array_append_new(v->list, s);
+}
+
+static void add_classes(json_t *list, struct mux *m)
+{
+    struct mux_class_report c;
+    for (size_t i = 0; mux_report_class(m, i, &c); i++) {
+        json_t *class = json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:I, s:I, s:I}", "name", c.name, "peer",
+                                  mux_peer_name(m), "action", c.action, "weight", (int)c.weight, "sessions",
+                                  (json_int_t)c.sessions, "bytes", (json_int_t)c.sent.bytes, "out_bytes",
+                                  (json_int_t)c.came.bytes, "wire_bytes", (json_int_t)c.sent.wire_bytes,
+                                  "wire_in_bytes", (json_int_t)c.came.wire_bytes);
+        add_dedup(class, "saved_percent", &c.sent, &c.came);
+        json_array_append_new(list, class);
+    }
 }
 
 static void add_mux(struct report *r, struct mux *m)
@@ -141,34 +182,77 @@ static void add_mux(struct report *r, struct mux *m)
         struct session_visit v = {.list = r->list, .peer = mux_peer_name(m)};
         mux_each_session(m, visit_session, &v);
     } else if (r->verb == CONTROL_VERB_CLASSES) {
-        struct mux_class_report c;
-        for (size_t i = 0; mux_report_class(m, i, &c); i++) {
-            json_array_append_new(r->list, json_pack("{s:s, s:s, s:s, s:i, s:I, s:I}", "name", c.name, "peer",
-                                                     mux_peer_name(m), "action", c.action, "weight",
-                                                     (int)c.weight, "sessions", (json_int_t)c.sessions,
-                                                     "bytes", (json_int_t)c.bytes));
-        }
-    } else {
+        add_classes(r->list, m);
+    } else if (r->verb == CONTROL_VERB_PEERS) {
         json_array_append_new(r->list, peer_json(m));
+    } else if (r->verb == CONTROL_VERB_METRICS) {
+        json_array_append_new(r->list, peer_json(m));
+        add_classes(r->classes, m);
     }
 }
 
+/* The share of what hosts here sent that the store knew already. */
+static void set_hits(json_t *store)
+{
+    uint64_t taken = (uint64_t)json_integer_value(json_object_get(store, "taken_bytes"));
+    uint64_t matched = (uint64_t)json_integer_value(json_object_get(store, "matched_bytes"));
+    set_percent(store, "matched_percent", taken, taken - matched);
+}
+
+/* A worker's store, and what references to it or from it did not resolve. */
+static json_t *home_json(const struct worker *w, uint64_t misses, uint64_t missed_bytes)
+{
+    struct store_counters c;
+    store_read_counters(w->host.store, &c);
+    json_t *home = json_pack("{s:i}", "home", (int)w->number);
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {
+        {"memory_bytes", c.memory_bytes},         {"segments", c.segments}, {"held_bytes", c.segment_bytes},
+        {"index_bytes", c.index_bytes},           {"hints", c.hints},       {"taken_bytes", c.taken_bytes},
+        {"matched_bytes", c.matched_bytes},       {"matches", c.matches},   {"filled_bytes", c.filled_bytes},
+        {"evicted_segments", c.evicted_segments}, {"misses", misses},       {"missed_bytes", missed_bytes}};
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        set_count(home, counts[i].name, counts[i].value);
+    json_object_set_new(home, "oldest_s",
+                        c.segments > 0 ? json_real((double)(clock_now_us() - c.oldest_us) / 1e6)
+                                       : json_null());
+    set_hits(home);
+    return home;
+}
+
 static void next_worker(struct node *n, void *arg);
+
+static void report_free(struct report *r)
+{
+    json_decref(r->list);
+    json_decref(r->classes);
+    json_decref(r->homes);
+    free(r);
+}
 
 static void visit_worker(struct worker *w, void *arg)
 {
     struct report *r = arg;
     struct node_peer *p;
+    uint64_t misses = 0, missed_bytes = 0;
     pthread_mutex_lock(&w->node->peers_lock); /* the list; a mux is touched by its home only, which we are */
     TAILQ_FOREACH (p, &w->node->peers, link) {
-        if (p->home == w && p->mux != NULL)
-            add_mux(r, p->mux);
+        struct mux_totals totals;
+        if (p->home != w || p->mux == NULL)
+            continue;
+        add_mux(r, p->mux);
+        mux_read_totals(p->mux, &totals);
+        misses += totals.misses;
+        missed_bytes += totals.missed_bytes;
     }
     pthread_mutex_unlock(&w->node->peers_lock);
-    if (node_call(r->node, next_worker, r) < 0) {
-        json_decref(r->list);
-        free(r);
-    }
+    if (w->host.store != NULL && (r->verb == CONTROL_VERB_STORE || r->verb == CONTROL_VERB_METRICS))
+        json_array_append_new(r->verb == CONTROL_VERB_STORE ? r->list : r->homes,
+                              home_json(w, misses, missed_bytes));
+    if (node_call(r->node, next_worker, r) < 0)
+        report_free(r);
 }
 
 /* ---- on the main thread ---- */
@@ -222,112 +306,53 @@ static json_t *bypass_json(struct node *n)
     return list;
 }
 
-/* ---- metrics: the Prometheus text format, version 0.0.4 ---- */
-
-struct lines {
-    char *text;
-    size_t len, cap;
-};
-
-static void __attribute__((format(printf, 2, 3))) add_line(struct lines *l, const char *fmt, ...)
+/* All homes' stores as one, beside them: counters are summed, the oldest segment is the oldest of any. */
+static json_t *store_json(const struct node *n, const json_t *homes)
 {
-    char line[512];
-    va_list args;
-    va_start(args, fmt);
-    int n = vsnprintf(line, sizeof(line), fmt, args);
-    va_end(args);
-    if (n < 0 || (size_t)n >= sizeof(line))
-        return;
-    if (l->len + (size_t)n + 1 > l->cap) {
-        size_t cap = l->cap == 0 ? 4096 : l->cap * 2;
-        char *text = realloc(l->text, cap);
-        if (text == NULL)
-            return;
-        l->text = text;
-        l->cap = cap;
-    }
-    memcpy(l->text + l->len, line, (size_t)n + 1);
-    l->len += (size_t)n;
-}
-
-static const struct {
-    const char *field, *metric, *kind, *help;
-} peer_metrics[] = {
-    {"sessions", "hawser_peer_sessions", "gauge", "Live sessions with the peer"},
-    {"opened", "hawser_peer_sessions_opened_total", "counter", "Sessions opened with the peer"},
-    {"in_bytes", "hawser_peer_in_bytes_total", "counter", "Bytes read from hosts here, towards the peer"},
-    {"out_bytes", "hawser_peer_out_bytes_total", "counter", "Bytes from the peer given to hosts here"},
-    {"wire_in_bytes", "hawser_peer_wire_in_bytes_total", "counter", "Bytes received on the peer's lanes"},
-    {"wire_out_bytes", "hawser_peer_wire_out_bytes_total", "counter", "Bytes sent on the peer's lanes"},
-    {"out_frame_bytes", "hawser_peer_out_frame_bytes_total", "counter",
-     "Bytes sent to the peer, before compression"},
-    {"out_block_bytes", "hawser_peer_out_block_bytes_total", "counter",
-     "Bytes sent to the peer, after compression"},
-    {"out_raw_blocks", "hawser_peer_out_raw_blocks_total", "counter", "Blocks sent without compression"},
-    {"in_frame_bytes", "hawser_peer_in_frame_bytes_total", "counter",
-     "Bytes received from the peer, decompressed"},
-    {"in_block_bytes", "hawser_peer_in_block_bytes_total", "counter",
-     "Bytes received from the peer, as they came"},
-};
-
-static void add_peer_metrics(struct lines *l, const json_t *peers)
-{
+    json_t *all = json_pack("{s:b, s:I}", "enabled", (int)(n->store_memory.cap > 0), "memory_cap_bytes",
+                            (json_int_t)n->store_memory.cap);
+    const json_t *home;
     size_t i;
-    const json_t *p;
-    add_line(l, "# HELP hawser_peer_up Whether a lane to the peer is up\n# TYPE hawser_peer_up gauge\n");
-    json_array_foreach(peers, i, p)
+    json_array_foreach(homes, i, home)
     {
-        add_line(l, "hawser_peer_up{peer=\"%s\"} %d\n", json_string_value(json_object_get(p, "name")),
-                 strcmp(json_string_value(json_object_get(p, "state")), "up") == 0);
-    }
-    for (size_t k = 0; k < sizeof(peer_metrics) / sizeof(peer_metrics[0]); k++) {
-        add_line(l, "# HELP %s %s\n# TYPE %s %s\n", peer_metrics[k].metric, peer_metrics[k].help,
-                 peer_metrics[k].metric, peer_metrics[k].kind);
-        json_array_foreach(peers, i, p)
+        const char *name;
+        json_t *value;
+        json_object_foreach((json_t *)(uintptr_t)home, name, value)
         {
-            add_line(l, "%s{peer=\"%s\"} %lld\n", peer_metrics[k].metric,
-                     json_string_value(json_object_get(p, "name")),
-                     (long long)json_integer_value(json_object_get(p, peer_metrics[k].field)));
+            const json_t *was = json_object_get(all, name);
+            if (json_is_integer(value) && strcmp(name, "home") != 0)
+                set_count(all, name, (uint64_t)(json_integer_value(was) + json_integer_value(value)));
+            else if (strcmp(name, "oldest_s") == 0 && json_real_value(value) > json_real_value(was))
+                json_object_set(all, name, value);
         }
     }
+    set_hits(all);
+    return all;
 }
 
-static json_t *metrics_json(struct node *n, const json_t *peers)
+/* The document that the list becomes; NULL when memory is out. */
+static json_t *document_of(struct report *r)
 {
-    struct lines l = {0};
-    add_line(&l, "# HELP hawser_sessions Live sessions\n# TYPE hawser_sessions gauge\nhawser_sessions %llu\n",
-             (unsigned long long)atomic_load(&n->sessions));
-    add_line(
-        &l,
-        "# HELP hawser_memory_bytes Bytes held for sessions and for compression\n# TYPE hawser_memory_bytes "
-        "gauge\nhawser_memory_bytes %llu\n",
-        (unsigned long long)(chunk_bytes_total() + compress_bytes_total()));
-    add_line(&l,
-             "# HELP hawser_accepting Whether new connections are caught\n# TYPE hawser_accepting "
-             "gauge\nhawser_accepting %d\n",
-             n->accepting);
-    add_line(&l, "# HELP hawser_bypass_total Connections that went direct or were refused\n# TYPE "
-                 "hawser_bypass_total counter\n");
-    uint64_t counts[BYPASS_COUNT];
-    read_bypass_counts(n, counts);
-    for (size_t i = 0; i < BYPASS_COUNT; i++)
-        add_line(&l, "hawser_bypass_total{reason=\"%s\"} %llu\n", bypass_entries[i].name,
-                 (unsigned long long)counts[i]);
-    add_peer_metrics(&l, peers);
-    json_t *document = l.text != NULL ? json_pack("{s:s}", "text", l.text) : NULL;
-    free(l.text);
+    if (r->verb != CONTROL_VERB_METRICS && r->verb != CONTROL_VERB_STORE)
+        return json_incref(r->list);
+    json_t *homes = r->verb == CONTROL_VERB_STORE ? r->list : r->homes;
+    json_t *store = store_json(r->node, homes), *document;
+    if (r->verb == CONTROL_VERB_STORE) {
+        document = json_incref(store);
+        json_object_set(document, "homes", homes);
+    } else {
+        uint64_t bypassed[BYPASS_COUNT];
+        read_bypass_counts(r->node, bypassed);
+        document = metrics_json(r->node, bypassed, r->list, r->classes, store);
+    }
+    json_decref(store);
     return document;
 }
 
 static void finish(struct report *r)
 {
-    json_t *document = r->list;
-    if (r->verb == CONTROL_VERB_METRICS) {
-        document = metrics_json(r->node, r->list);
-        json_decref(r->list);
-    }
-    r->done(r->arg, document);
-    free(r);
+    r->done(r->arg, document_of(r));
+    report_free(r);
 }
 
 static void next_worker(struct node *n, void *arg)
@@ -345,16 +370,18 @@ static void next_worker(struct node *n, void *arg)
 
 int report_start(struct node *n, enum control_verb verb, void (*done)(void *arg, json_t *document), void *arg)
 {
-    if (verb == CONTROL_VERB_STATUS || verb == CONTROL_VERB_BYPASS || verb == CONTROL_VERB_STORE) {
-        json_t *document = verb == CONTROL_VERB_STATUS   ? status_json(n)
-                           : verb == CONTROL_VERB_BYPASS ? bypass_json(n)
-                                                         : json_pack("{s:b}", "enabled", 0);
-        done(arg, document);
+    if (verb == CONTROL_VERB_STATUS || verb == CONTROL_VERB_BYPASS) {
+        done(arg, verb == CONTROL_VERB_STATUS ? status_json(n) : bypass_json(n));
         return 0;
     }
     struct report *r = calloc(1, sizeof(*r));
-    if (r == NULL || (r->list = json_array()) == NULL) {
-        free(r);
+    if (r == NULL)
+        return -ENOMEM;
+    r->list = json_array();
+    r->classes = json_array();
+    r->homes = json_array();
+    if (r->list == NULL || r->classes == NULL || r->homes == NULL) {
+        report_free(r);
         return -ENOMEM;
     }
     r->node = n;

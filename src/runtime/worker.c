@@ -83,10 +83,16 @@ static int start_thread(struct worker *w)
     return 0;
 }
 
+static uint64_t store_now_us(void *owner)
+{
+    (void)owner;
+    return clock_now_us();
+}
+
 /* What peers at home here were sent, and sent us. */
 static int make_store(struct worker *w)
 {
-    static const struct store_events events = {.evicted = mux_segment_evicted};
+    static const struct store_events events = {.evicted = mux_segment_evicted, .now_us = store_now_us};
     struct budget *memory = &w->node->store_memory;
     uint64_t random[2];
     if (memory->cap == 0)

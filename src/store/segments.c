@@ -70,6 +70,11 @@ static struct segment *oldest_evictable(const struct store *s)
     return NULL;
 }
 
+static uint64_t now_us(const struct store *s)
+{
+    return s->events != NULL && s->events->now_us != NULL ? s->events->now_us(s->owner) : 0;
+}
+
 static void say_evicted(struct store *s, const struct segment_id *id)
 {
     s->counters.evicted_segments++;
@@ -191,6 +196,7 @@ static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t sour
     g->slot = slot;
     g->source = source;
     g->call = s->call;
+    g->born_us = now_us(s);
     g->memory_bytes = overhead_bytes();
     s->slots[slot] = g;
     s->counters.segments++;
@@ -230,6 +236,7 @@ static struct segment *recycle(struct store *s, const struct segment_id *id, uin
     g->reserved = 0;
     g->source = source;
     g->call = s->call;
+    g->born_us = now_us(s);
     g->chunk->segment = *id;
     say_evicted(s, &was);
     return g;

@@ -484,9 +484,22 @@ void store_each(const struct store *s,
         visit(arg, &g->chunk->segment, g->source, g->chunk, &g->filled);
 }
 
+/* By the time: what came back from disk stands first, but is young here. */
+static uint64_t oldest_us(const struct store *s)
+{
+    uint64_t oldest = UINT64_MAX;
+    const struct segment *g;
+    TAILQ_FOREACH (g, &s->by_age, by_age)
+        oldest = g->born_us < oldest ? g->born_us : oldest;
+    return oldest != UINT64_MAX ? oldest : 0;
+}
+
 void store_read_counters(const struct store *s, struct store_counters *out)
 {
     *out = s->counters;
     out->hints = s->hints.puts;
     out->index_bytes = (uint64_t)s->hints.count * HINTS_BUCKET_BYTES;
+    out->memory_bytes = s->used_bytes;
+    out->max_bytes = s->max_bytes;
+    out->oldest_us = oldest_us(s);
 }

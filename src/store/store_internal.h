@@ -47,6 +47,7 @@ struct segment {
     uint32_t source;   /* 0: own */
     uint32_t reserved; /* own: addresses below are filled or given to a run */
     uint64_t call;     /* the last call that used it: that call does not evict it */
+    uint64_t born_us;
     uint64_t filled_bytes, memory_bytes;
     uint64_t touched[STORE_PAGES / 64]; /* pages that are counted */
     struct intervals fresh;             /* to be collected; not empty: in the store's list */

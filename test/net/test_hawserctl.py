@@ -24,7 +24,8 @@ PEERS = [
         {"id": 0, "role": "express", "state": "up", "rtt_ms": 600.2},
         {"id": 1, "role": "bulk", "state": "down", "rtt_ms": None}],
      "rtt_ms": 600.25, "sessions": 12, "in_bytes": 1023, "out_bytes": 1024, "wire_in_bytes": 1536,
-     "wire_out_bytes": 1 << 40, "rate_mbit": 50, "reason": None},
+     "wire_out_bytes": 1 << 40, "rate_mbit": 50, "reason": None, "dedup_percent": 81.26, "zstd_percent": -0.52,
+     "saved_percent": 75},
     {"name": "a-peer-with-a-long-name", "state": "down", "lanes": [], "rtt_ms": None, "sessions": 0,
      "in_bytes": 0, "out_bytes": 0, "wire_in_bytes": 0, "wire_out_bytes": 0, "rate_mbit": None,
      "reason": "the peer's key is not one that is pinned here"}]
@@ -33,8 +34,9 @@ LANES = [{"peer": "dc", "id": 0, "role": "express", "state": "up", "address": "[
           "in_bytes": 10, "out_bytes": 20}]
 SESSIONS = [{"id": 18446744073, "client": "10.1.0.2:40000", "server": "10.2.0.2:80", "peer": "dc",
              "class": "web", "state": "open", "age_s": 75.2, "in_bytes": 99, "out_bytes": 100000000,
-             "wire_bytes": 50, "lane": 1}]
-CLASSES = [{"name": "backup", "action": "accelerate", "weight": 0, "sessions": 1, "bytes": 10 * 1024}]
+             "wire_bytes": 50, "wire_in_bytes": 1000, "saved_percent": 99.99, "encrypted": True, "lane": 1}]
+CLASSES = [{"name": "backup", "peer": "dc", "action": "accelerate", "weight": 0, "sessions": 1, "bytes": 10 * 1024,
+            "out_bytes": 0, "wire_in_bytes": 0, "wire_bytes": 10300, "saved_percent": -0.59}]
 BYPASS = [
     {"number": 3, "name": "peer-down", "count": 17, "last_s_ago": 5, "text": "the peer is down",
      "advice": "see hawserctl peers"},
@@ -128,7 +130,8 @@ class HawserctlTest(unittest.TestCase):
 
     def test_peers(self):
         lines, text = self.table("peers", PEERS)
-        self.assertEqual(lines[1], ["dc", "up", "1/2", "600.2", "50.0", "12", "1023", "1.0K", "1.5K", "1.0T", "-"])
+        self.assertEqual(lines[1], ["dc", "up", "1/2", "600.2", "50.0", "12", "1023", "1.0K", "1.5K", "1.0T",
+                                    "81.3", "-0.5", "75.0", "-"])
         self.assertEqual(lines[2][:6], ["a-peer-with-a-long-name", "down", "0/0", "-", "-", "0"])
         heading, first, second = text.splitlines()
         self.assertEqual(heading.index("REASON"), second.index("the peer's key"))
@@ -139,17 +142,18 @@ class HawserctlTest(unittest.TestCase):
     def test_lanes(self):
         lines, _ = self.table("lanes", LANES)
         self.assertEqual(lines[1], ["dc", "0", "express", "up", "[fd00::1]:4430", "1.5", "3.8M", "48.9", "47.0", "3",
-                                    "10", "20"])
+                                    "10", "20", "-", "-"])
 
     def test_sessions(self):
         lines, _ = self.table("sessions", SESSIONS)
         self.assertEqual(lines[1], ["18446744073", "10.1.0.2:40000", "10.2.0.2:80", "dc", "web", "open", "1m15s",
-                                    "99", "95M", "50", "1"])
+                                    "99", "95M", "1000", "50", "100.0", "yes", "1"])
 
     def test_classes(self):
         lines, _ = self.table("classes", CLASSES)
-        self.assertEqual(lines, [["NAME", "ACTION", "WEIGHT", "SESSIONS", "BYTES"],
-                                 ["backup", "accelerate", "0", "1", "10K"]])
+        self.assertEqual(lines, [["NAME", "PEER", "ACTION", "WEIGHT", "SESSIONS", "FROM_LAN", "TO_LAN", "FROM_WAN",
+                                  "TO_WAN", "SAVED%"],
+                                 ["backup", "dc", "accelerate", "0", "1", "10K", "0", "0", "10K", "-0.6"]])
 
     def test_bypass_advises_on_what_happened_only(self):
         lines, text = self.table("bypass", BYPASS)
@@ -160,9 +164,16 @@ class HawserctlTest(unittest.TestCase):
 
     def test_store(self):
         _, text = self.table("store", {"enabled": False, "used_bytes": 0})
-        self.assertEqual(text, "the store is off\n")
-        lines, _ = self.table("store", {"enabled": True, "used_bytes": 3 << 20, "segments": 4, "ratio": 1.5})
-        self.assertEqual(lines, [["enabled", "yes"], ["used_bytes", "3.0M"], ["segments", "4"], ["ratio", "1.5"]])
+        self.assertRegex(text, "^the store is off: .* give memory 128M or more\n$")
+        home = {"home": 0, "memory_bytes": 3 << 20, "segments": 4, "oldest_s": 75.2, "misses": 2}
+        lines, _ = self.table("store", {**home, "enabled": True, "memory_cap_bytes": 1 << 30, "matched_bytes": 2048,
+                                        "taken_bytes": 4096, "matched_percent": 50, "homes": [home]})
+        self.assertIn(["memory", "3.0M", "of", "1.0G"], lines)
+        self.assertIn(["matched", "2.0K", "of", "4.0K", "from", "hosts", "here"], lines)
+        self.assertIn(["oldest", "1m15s"], lines)
+        self.assertNotIn("HOME", [word for line in lines for word in line])
+        lines, _ = self.table("store", {"enabled": True, "homes": [home, {**home, "home": 1, "oldest_s": None}]})
+        self.assertEqual(lines[-1][:4] + lines[-1][8:11], ["1", "3.0M", "-", "4", "-", "-", "2"])
 
     def test_metrics_are_printed_as_they_are(self):
         _, text = self.table("metrics", METRICS)
@@ -182,20 +193,20 @@ class HawserctlTest(unittest.TestCase):
 
     def test_rows_without_fields_and_of_other_types(self):
         lines, _ = self.table("sessions", [{}, 5, {"id": "x", "client": 7, "age_s": [], "in_bytes": -3, "lane": True}])
-        self.assertEqual(lines[1], ["-"] * 11)
-        self.assertEqual(lines[2], ["-"] * 11)
-        self.assertEqual(lines[3], ["x", "7", "-", "-", "-", "-", "-", "-3", "-", "-", "yes"])
+        self.assertEqual(lines[1], ["-"] * 14)
+        self.assertEqual(lines[2], ["-"] * 14)
+        self.assertEqual(lines[3], ["x", "7", "-", "-", "-", "-", "-", "-3", "-", "-", "-", "-", "-", "yes"])
 
     def test_numbers_beyond_all_sense(self):
         lines, _ = self.table("classes", [{"name": "n", "action": "a", "weight": 1e300, "sessions": -1e300,
                                            "bytes": 1 << 59}])
-        self.assertEqual(lines[1], ["n", "a", "-", "-", "512P"])
+        self.assertEqual(lines[1], ["n", "-", "a", "-", "-", "512P", "-", "-", "-", "-"])
 
     def test_bytes_round_into_the_next_unit(self):
         shown = {1023: "1023", 1024: "1.0K", 10188: "9.9K", 10189: "10K", 1023 * 1024: "1023K",
                  1048064: "1.0M", 1 << 30: "1.0G"}
         lines, _ = self.table("classes", [{"bytes": count} for count in shown])
-        self.assertEqual([line[-1] for line in lines[1:]], list(shown.values()))
+        self.assertEqual([line[5] for line in lines[1:]], list(shown.values()))
 
     def test_a_peers_words_cannot_steer_the_terminal(self):
         _, text = self.table("peers", [{"name": "evil\x1b[2J\r\n\x7f\u009b", "reason": "grün"}, {"name": "b"}])

@@ -240,13 +240,21 @@ FIELDS = {
     "status": {"version": str, "node": str, "uptime_s": (int, float), "workers": list, "sessions": int,
                "memory_bytes": int, "memory_cap_bytes": int, "accepting": bool, "peers_up": int, "peers_total": int},
     "peers": {"name": str, "state": str, "lanes": list, "rtt_ms": (int, float), "sessions": int, "in_bytes": int,
-              "out_bytes": int, "wire_in_bytes": int, "wire_out_bytes": int},
+              "out_bytes": int, "wire_in_bytes": int, "wire_out_bytes": int, "dedup_percent": (int, float),
+              "zstd_percent": (int, float), "saved_percent": (int, float), "in_saved_bytes": int,
+              "out_saved_bytes": int, "misses": int, "missed_bytes": int},
     "lanes": {"peer": str, "id": int, "role": str, "state": str, "address": str, "rtt_ms": (int, float),
               "in_bytes": int, "out_bytes": int},
     "sessions": {"id": int, "client": str, "server": str, "peer": str, "class": str, "state": str,
-                 "age_s": (int, float), "in_bytes": int, "out_bytes": int, "wire_bytes": int},
-    "classes": {"name": str, "action": str, "weight": int, "sessions": int, "bytes": int},
-    "store": {"enabled": bool},
+                 "age_s": (int, float), "in_bytes": int, "out_bytes": int, "wire_bytes": int,
+                 "wire_in_bytes": int, "in_saved_bytes": int, "out_saved_bytes": int, "saved_percent": (int, float),
+                 "encrypted": bool},
+    "classes": {"name": str, "action": str, "weight": int, "sessions": int, "bytes": int, "peer": str, "wire_bytes": int,
+                "wire_in_bytes": int, "in_saved_bytes": int, "out_saved_bytes": int},
+    "store": {"enabled": bool, "memory_bytes": int, "memory_cap_bytes": int, "held_bytes": int, "segments": int,
+              "evicted_segments": int, "oldest_s": (int, float), "index_bytes": int, "taken_bytes": int,
+              "matched_bytes": int, "matched_percent": (int, float), "filled_bytes": int, "misses": int,
+              "missed_bytes": int, "homes": list},
     "bypass": {"number": int, "name": str, "count": int, "text": str, "advice": str},
     "metrics": {"text": str},
 }
@@ -273,6 +281,9 @@ def test_the_fields_of_the_fixed_interface():
                         done = subprocess.run([program("hawserctl"), "-s", daemon.control, *words], check=False,
                                               capture_output=True, text=True, timeout=30)
                         assert done.returncode == 0 and done.stdout.strip() and not done.stderr, done
+                text, row = daemon.ctl("metrics")["text"], daemon.ctl("classes")[0]
+                assert f'hawser_class_in_bytes_total{{class="{row["name"]}",peer="{row["peer"]}"}} {row["bytes"]}\n' in text
+                assert f'hawser_store_taken_bytes_total {daemon.ctl("store")["taken_bytes"]}\n' in text
                 (peer,) = daemon.ctl("peers")
                 assert peer["state"] == "up" and {lane["state"] for lane in peer["lanes"]} == {"up"}
                 assert peer["sessions"] == daemon.ctl("status")["sessions"] == 1

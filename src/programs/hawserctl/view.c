@@ -26,6 +26,8 @@ static const struct column peer_columns[] = {
     {"TO_LAN", "out_bytes", COLUMN_BYTES},
     {"FROM_WAN", "wire_in_bytes", COLUMN_BYTES},
     {"TO_WAN", "wire_out_bytes", COLUMN_BYTES},
+    {"DEDUP%", "dedup_percent", COLUMN_DECIMAL},
+    {"ZSTD%", "zstd_percent", COLUMN_DECIMAL},
     {"SAVED%", "saved_percent", COLUMN_DECIMAL},
     {"REASON", "reason", COLUMN_TEXT},
 };
@@ -44,7 +46,7 @@ static const struct column lane_columns[] = {
     {"IN", "in_bytes", COLUMN_BYTES},
     {"OUT", "out_bytes", COLUMN_BYTES},
     {"LEVEL", "level", COLUMN_COUNT},
-    {"SAVED%", "saved_percent", COLUMN_DECIMAL},
+    {"ZSTD%", "zstd_percent", COLUMN_DECIMAL},
 };
 
 static const struct column session_columns[] = {
@@ -57,14 +59,34 @@ static const struct column session_columns[] = {
     {"AGE", "age_s", COLUMN_DURATION},
     {"FROM_LAN", "in_bytes", COLUMN_BYTES},
     {"TO_LAN", "out_bytes", COLUMN_BYTES},
+    {"FROM_WAN", "wire_in_bytes", COLUMN_BYTES},
     {"TO_WAN", "wire_bytes", COLUMN_BYTES},
+    {"SAVED%", "saved_percent", COLUMN_DECIMAL},
+    {"ENCRYPTED", "encrypted", COLUMN_TEXT},
     {"LANE", "lane", COLUMN_COUNT},
 };
 
 static const struct column class_columns[] = {
-    {"NAME", "name", COLUMN_TEXT},      {"ACTION", "action", COLUMN_TEXT},
-    {"WEIGHT", "weight", COLUMN_COUNT}, {"SESSIONS", "sessions", COLUMN_COUNT},
-    {"BYTES", "bytes", COLUMN_BYTES},
+    {"NAME", "name", COLUMN_TEXT},          {"PEER", "peer", COLUMN_TEXT},
+    {"ACTION", "action", COLUMN_TEXT},      {"WEIGHT", "weight", COLUMN_COUNT},
+    {"SESSIONS", "sessions", COLUMN_COUNT}, {"FROM_LAN", "bytes", COLUMN_BYTES},
+    {"TO_LAN", "out_bytes", COLUMN_BYTES},  {"FROM_WAN", "wire_in_bytes", COLUMN_BYTES},
+    {"TO_WAN", "wire_bytes", COLUMN_BYTES}, {"SAVED%", "saved_percent", COLUMN_DECIMAL},
+};
+
+static const struct column home_columns[] = {
+    {"HOME", "home", COLUMN_COUNT},
+    {"MEMORY", "memory_bytes", COLUMN_BYTES},
+    {"HELD", "held_bytes", COLUMN_BYTES},
+    {"SEGMENTS", "segments", COLUMN_COUNT},
+    {"INDEX", "index_bytes", COLUMN_BYTES},
+    {"TAKEN", "taken_bytes", COLUMN_BYTES},
+    {"MATCHED%", "matched_percent", COLUMN_DECIMAL},
+    {"FILLED", "filled_bytes", COLUMN_BYTES},
+    {"OLDEST", "oldest_s", COLUMN_DURATION},
+    {"EVICTED", "evicted_segments", COLUMN_COUNT},
+    {"MISSES", "misses", COLUMN_COUNT},
+    {"SENT_AGAIN", "missed_bytes", COLUMN_BYTES},
 };
 
 static const struct column bypass_columns[] = {
@@ -163,40 +185,33 @@ static int print_status(json_t *answer, FILE *to)
     return 0;
 }
 
-static bool ends_with(const char *text, const char *end)
-{
-    size_t len = strlen(text), end_len = strlen(end);
-
-    return len >= end_len && strcmp(text + len - end_len, end) == 0;
-}
-
-/* The store tells what it has; the units are in the names. */
+/* All homes as one; then, where there are several, a line each. */
 static int print_store(json_t *answer, FILE *to)
 {
-    const char *field;
-    json_t *value;
+    const json_t *homes = json_object_get(answer, "homes");
 
     if (!json_is_object(answer))
         return -EBADMSG;
     if (json_is_false(json_object_get(answer, "enabled"))) {
-        (void)fputs("the store is off\n", to);
+        (void)fputs(
+            "the store is off: it takes half of memory in [node], and needs 64M; give memory 128M or more\n",
+            to);
         return 0;
     }
-    json_object_foreach(answer, field, value)
-    {
-        char buffer[COLUMN_TEXT_MAX];
-        enum column_kind kind = COLUMN_COUNT;
-
-        if (ends_with(field, "_bytes"))
-            kind = COLUMN_BYTES;
-        else if (ends_with(field, "_s"))
-            kind = COLUMN_DURATION;
-        else if (json_is_real(value))
-            kind = COLUMN_DECIMAL;
-        size_t width = column_write_text(to, field);
-        (void)fprintf(to, "%*s", width < 24 ? (int)(24 - width) : 1, "");
-        (void)column_write_text(to, column_text(value, kind, buffer));
+    print_fact(to, answer, "memory", "memory_bytes", COLUMN_BYTES, "memory_cap_bytes", "");
+    print_fact(to, answer, "holds", "held_bytes", COLUMN_BYTES, NULL, " in segments of 16M");
+    print_fact(to, answer, "segments", "segments", COLUMN_COUNT, NULL, "");
+    print_fact(to, answer, "evicted", "evicted_segments", COLUMN_COUNT, NULL, "");
+    print_fact(to, answer, "oldest", "oldest_s", COLUMN_DURATION, NULL, "");
+    print_fact(to, answer, "index", "index_bytes", COLUMN_BYTES, NULL, "");
+    print_fact(to, answer, "matched", "matched_bytes", COLUMN_BYTES, "taken_bytes", " from hosts here");
+    print_fact(to, answer, "matched%", "matched_percent", COLUMN_DECIMAL, NULL, "");
+    print_fact(to, answer, "filled", "filled_bytes", COLUMN_BYTES, NULL, " by peers");
+    print_fact(to, answer, "misses", "misses", COLUMN_COUNT, NULL, " frames here, asked for again");
+    print_fact(to, answer, "sent again", "missed_bytes", COLUMN_BYTES, NULL, " for misses of peers");
+    if (json_array_size(homes) > 1) {
         (void)fputc('\n', to);
+        columns_write(to, home_columns, COUNT(home_columns), homes);
     }
     return 0;
 }

@@ -9,7 +9,14 @@ struct evictions {
     unsigned count;
     struct segment_id last;
     struct store *store;
+    uint64_t time_us; /* goes on with each segment */
 };
+
+static uint64_t next_time_us(void *owner)
+{
+    struct evictions *e = owner;
+    return ++e->time_us;
+}
 
 static void note_evicted(void *owner, const struct segment_id *id)
 {
@@ -21,7 +28,7 @@ static void note_evicted(void *owner, const struct segment_id *id)
     ck_assert(!store_resolve(e->store, id, 0, 1, &out));
 }
 
-static const struct store_events eviction_events = {.evicted = note_evicted};
+static const struct store_events eviction_events = {.evicted = note_evicted, .now_us = next_time_us};
 
 START_TEST(the_oldest_goes_when_memory_is_used_up)
 {
@@ -42,6 +49,8 @@ START_TEST(the_oldest_goes_when_memory_is_used_up)
     struct store_counters counters;
     store_read_counters(s, &counters);
     ck_assert_uint_eq(counters.evicted_segments, e.count);
+    ck_assert_uint_eq(counters.oldest_us, e.count + 1);
+    ck_assert_uint_eq(counters.memory_bytes, budget_used(&memory) - before);
     ck_assert_uint_ge(counters.segment_bytes, STORE_LEAST_BYTES / 2);
     ck_assert(store_resolve(s, &(struct segment_id){.epoch = 5, .number = e.count + 1}, 0, 1, &out));
     chunk_unref(out.chunk);
