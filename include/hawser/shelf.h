@@ -1,0 +1,60 @@
+/* shelf.h - the store's folder (floor 1): a file a segment, appended to as it fills, read back after a
+ * restart. It knows files, not stores: what is new in a segment is told (store_collect), what was read is
+ * handed out (for store_adopt). No thread of its own, and every call may wait for the disk: none is a
+ * worker's (shelving.h). One thread at a time. The bytes of a file: shelf_format.h.
+ *
+ * Files are named SERIAL.segment; serials count up, so names sort by age without a clock. Nothing is synced:
+ * the kernel writes when it likes, kill -9 loses nothing that was appended, and what a power cut tears is
+ * found out by its sums and dropped. A cold cache is the worst that can happen. */
+#ifndef HAWSER_SHELF_H
+#define HAWSER_SHELF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "hawser/chunk.h"
+#include "hawser/intervals.h"
+#include "hawser/shelf_format.h"
+
+struct shelf;
+
+enum {
+    SHELF_PART_LEAST_BYTES = 512, /* shorter parts are not worth a record's head */
+    SHELF_FILE_MOST_BYTES = 18 << 20,
+};
+
+/* The folder at path, which exists, for files of up to size_bytes in all (counted in blocks of 4 KB). Files
+ * that are damaged, of another version or of another node are removed, and the oldest beyond size_bytes. 0,
+ * -EWOULDBLOCK (another process uses it), or -errno. */
+int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes,
+               const uint8_t pin[static SHELF_PIN_BYTES]);
+void shelf_close(struct shelf *s);
+
+/* Append parts of a segment (a labelled chunk of SHELF_SEGMENT_BYTES) to its file, which is made where there
+ * is none; the oldest other files go to make room. 0, or -errno: from the first error on nothing is written
+ * any more, so a full disk is asked once. */
+int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
+                 const struct intervals *parts);
+
+/* What was read: the chunk with one reference (chunk_new_mapped, labelled), and what is filled in it. */
+struct shelf_segment {
+    struct chunk *chunk;
+    struct intervals filled;
+    uint32_t source;
+};
+/* The newest file that was not read yet, is of another run, and is wanted. 1; 0: there is none left; -ENOMEM.
+ * A file without a single sound record is removed and not handed out. */
+int shelf_read(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,
+               struct shelf_segment *out);
+
+struct shelf_counters {
+    uint64_t segments, bytes;           /* files now, and what they take */
+    uint64_t written_bytes, read_bytes; /* of segments, in this run */
+    uint64_t bad_records, bad_files;    /* dropped: damaged, cut short, of another version or node */
+    uint64_t removed_files;             /* the oldest, for `size` */
+    uint64_t skipped_bytes;             /* not written after an error, or for want of room */
+    int error;                          /* -errno that ended writing; 0: none */
+};
+void shelf_read_counters(const struct shelf *s, struct shelf_counters *out);
+
+#endif

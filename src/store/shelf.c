@@ -1,0 +1,443 @@
+/* shelf.c - the catalogue of the folder, appending, and making room.
+ *
+ * A file of an earlier run is `sound` up to a length that only reading it tells, so it is read through before
+ * anything is appended to it; otherwise new records would lie behind a torn one, where nobody finds them. */
+#include "hawser/shelf.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+#include "shelf_internal.h"
+
+enum { BLOCK_BYTES = 4096, FILE_SHARE_BYTES = 256 << 10, RECORDS_AT_ONCE = 32, SERIAL_DIGITS = 16 };
+
+static uint64_t on_disk(uint64_t bytes)
+{
+    return (bytes + BLOCK_BYTES - 1) / BLOCK_BYTES * BLOCK_BYTES;
+}
+
+void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial)
+{
+    snprintf(name, SHELF_NAME_BYTES, "%016llx.segment", (unsigned long long)serial);
+}
+
+/* ---- the catalogue ---- */
+
+/* Salted: a peer picks names of segments at will. */
+static uint64_t key_of(const struct shelf *s, const struct segment_id *id)
+{
+    uint64_t words[2] = {id->epoch, id->number};
+    return XXH3_64bits_withSeed(words, sizeof(words), s->salt);
+}
+
+static bool is_of(const struct shelf_file *f, const struct segment_id *id)
+{
+    return f->label.segment.epoch == id->epoch && f->label.segment.number == id->number;
+}
+
+void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes)
+{
+    s->counters.bytes += on_disk(bytes) - on_disk(f->bytes);
+    f->bytes = bytes;
+}
+
+static void forget(struct shelf *s, struct shelf_file *f)
+{
+    shelf_set_bytes(s, f, 0);
+    s->counters.segments--;
+    TAILQ_REMOVE(&s->by_age, f, by_age);
+    if (f->unread)
+        TAILQ_REMOVE(&s->by_reading, f, by_reading);
+    map_remove(&s->by_segment, key_of(s, &f->label.segment));
+    free(f);
+}
+
+int shelf_remove(struct shelf *s, struct shelf_file *f)
+{
+    char name[SHELF_NAME_BYTES];
+    shelf_name(name, f->serial);
+    int err = unlinkat(s->folder, name, 0) < 0 && errno != ENOENT ? -errno : 0;
+    if (err == 0)
+        forget(s, f);
+    return err;
+}
+
+/* Named and counted, with nothing in it yet; NULL: no memory, or another segment has its key. */
+static struct shelf_file *enter(struct shelf *s, const struct shelf_label *label, uint64_t serial)
+{
+    uint64_t key = key_of(s, &label->segment);
+    struct shelf_file *f = map_get(&s->by_segment, key) == NULL ? calloc(1, sizeof(*f)) : NULL;
+    if (f == NULL || map_put(&s->by_segment, key, f) < 0) {
+        free(f);
+        return NULL;
+    }
+    f->label = *label;
+    f->serial = serial;
+    TAILQ_INSERT_TAIL(&s->by_age, f, by_age);
+    s->counters.segments++;
+    return f;
+}
+
+/* ---- opening ---- */
+
+static bool serial_of(const char *name, uint64_t *serial)
+{
+    char again[SHELF_NAME_BYTES], *end;
+    if (strlen(name) != SHELF_NAME_BYTES - 1)
+        return false;
+    *serial = strtoull(name, &end, 16);
+    shelf_name(again, *serial);
+    return end == name + SERIAL_DIGITS && strcmp(name, again) == 0;
+}
+
+static int by_serial(const void *a, const void *b)
+{
+    const uint64_t *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+struct serials {
+    uint64_t *list;
+    size_t count, cap;
+};
+
+static int add_serial(struct serials *s, uint64_t serial)
+{
+    if (s->count == s->cap) {
+        size_t cap = s->cap == 0 ? 256 : 2 * s->cap;
+        uint64_t *list = realloc(s->list, cap * sizeof(*list));
+        if (list == NULL)
+            return -ENOMEM;
+        s->list = list;
+        s->cap = cap;
+    }
+    s->list[s->count++] = serial;
+    return 0;
+}
+
+/* Serials of the files, ascending. */
+static int list_files(int folder, struct serials *out)
+{
+    int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    int err = dir == NULL ? -errno : 0;
+    if (dir == NULL && fd >= 0)
+        close(fd);
+    const struct dirent *entry;
+    uint64_t serial;
+    while (err == 0 && (entry = readdir(dir)) != NULL) {
+        if (serial_of(entry->d_name, &serial))
+            err = add_serial(out, serial);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    if (err == 0 && out->count > 1)
+        qsort(out->list, out->count, sizeof(*out->list), by_serial);
+    return err;
+}
+
+/* The header of a file: 0, -EBADMSG (not ours, or no file at all), -errno. */
+static int look_at(struct shelf *s, uint64_t serial, struct shelf_label *label, uint64_t *key,
+                   uint64_t *bytes)
+{
+    char name[SHELF_NAME_BYTES];
+    uint8_t header[SHELF_HEADER_BYTES];
+    struct stat is;
+    shelf_name(name, serial);
+    int fd = openat(s->folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK), err = 0;
+    if (fd < 0 || fstat(fd, &is) < 0)
+        err = errno == ELOOP ? -EBADMSG : -errno;
+    else if (!S_ISREG(is.st_mode) || pread(fd, header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
+             !shelf_get_header(header, label, key) || memcmp(label->pin, s->pin, SHELF_PIN_BYTES) != 0)
+        err = -EBADMSG;
+    else
+        *bytes = (uint64_t)is.st_size;
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+/* Of two files of one segment the newer one counts. */
+static int take_file(struct shelf *s, uint64_t serial)
+{
+    struct shelf_label label;
+    uint64_t key, bytes = 0;
+    char name[SHELF_NAME_BYTES];
+    int err = look_at(s, serial, &label, &key, &bytes);
+    if (err == -EBADMSG || err == -EIO) {
+        s->counters.bad_files++;
+        shelf_name(name, serial);
+        return unlinkat(s->folder, name, 0) < 0 && errno != EISDIR ? -errno : 0;
+    }
+    if (err < 0)
+        return err == -ENOENT ? 0 : err;
+    struct shelf_file *old = map_get(&s->by_segment, key_of(s, &label.segment));
+    if (old != NULL && (err = shelf_remove(s, old)) < 0)
+        return err;
+    struct shelf_file *f = enter(s, &label, serial);
+    if (f == NULL)
+        return -ENOMEM;
+    f->key = key;
+    f->unread = true;
+    TAILQ_INSERT_HEAD(&s->by_reading, f, by_reading);
+    shelf_set_bytes(s, f, bytes);
+    return 0;
+}
+
+static uint64_t files_most(const struct shelf *s)
+{
+    return s->size_bytes / FILE_SHARE_BYTES;
+}
+
+/* Room for more_bytes and more_files; `keep` stays. 0, -ENOBUFS when nothing else can go, or -errno. */
+static int make_room(struct shelf *s, uint64_t more_bytes, unsigned more_files, const struct shelf_file *keep)
+{
+    while (more_bytes > s->size_bytes || s->counters.bytes > s->size_bytes - more_bytes ||
+           s->counters.segments + more_files > files_most(s)) {
+        struct shelf_file *oldest = TAILQ_FIRST(&s->by_age);
+        if (oldest == keep && oldest != NULL)
+            oldest = TAILQ_NEXT(oldest, by_age);
+        if (oldest == NULL)
+            return -ENOBUFS;
+        int err = shelf_remove(s, oldest);
+        if (err < 0)
+            return err;
+        s->counters.removed_files++;
+    }
+    return 0;
+}
+
+static int take_folder(struct shelf *s)
+{
+    struct serials found = {0};
+    int err = list_files(s->folder, &found);
+    for (size_t i = 0; err == 0 && i < found.count; i++)
+        err = take_file(s, found.list[i]);
+    s->next_serial = found.count > 0 ? found.list[found.count - 1] + 1 : 1;
+    free(found.list);
+    return err < 0 ? err : make_room(s, 0, 0, NULL);
+}
+
+int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes,
+               const uint8_t pin[static SHELF_PIN_BYTES])
+{
+    struct shelf *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return -ENOMEM;
+    TAILQ_INIT(&s->by_age);
+    TAILQ_INIT(&s->by_reading);
+    s->size_bytes = size_bytes;
+    memcpy(s->pin, pin, SHELF_PIN_BYTES);
+    s->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int err = s->folder < 0 || flock(s->folder, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
+    s->window = err == 0 ? malloc(SHELF_WINDOW_BYTES) : NULL;
+    if (err == 0 && s->window == NULL)
+        err = -ENOMEM;
+    if (err == 0 && getrandom(&s->salt, sizeof(s->salt), 0) != (ssize_t)sizeof(s->salt))
+        err = -EIO;
+    if (err == 0)
+        err = take_folder(s);
+    if (err < 0)
+        shelf_close(s);
+    else
+        *out = s;
+    return err;
+}
+
+void shelf_close(struct shelf *s)
+{
+    if (s == NULL)
+        return;
+    while (!TAILQ_EMPTY(&s->by_age))
+        forget(s, TAILQ_FIRST(&s->by_age));
+    if (s->folder >= 0)
+        close(s->folder);
+    map_clear(&s->by_segment);
+    free(s->window);
+    free(s);
+}
+
+/* ---- appending ---- */
+
+/* A batch of records, and where they go. */
+struct batch {
+    struct iovec iov[1 + 2 * RECORDS_AT_ONCE];
+    uint8_t heads[RECORDS_AT_ONCE][SHELF_HEAD_BYTES];
+    uint8_t header[SHELF_HEADER_BYTES];
+    unsigned records;
+    int count;
+    uint64_t bytes, segment_bytes;
+};
+
+static void batch_put(struct batch *b, const void *bytes, size_t len)
+{
+    b->iov[b->count].iov_base = (void *)(uintptr_t)bytes;
+    b->iov[b->count].iov_len = len;
+    b->count++;
+    b->bytes += len;
+}
+
+/* All of it, or a negative error and the file as long as it was. */
+static int batch_write(struct shelf *s, int fd, struct shelf_file *f, struct batch *b)
+{
+    struct iovec *iov = b->iov;
+    uint64_t at = f->bytes, end = at + b->bytes;
+    while (at < end) {
+        ssize_t n = pwritev(fd, iov, b->count, (off_t)at);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            int err = n < 0 ? -errno : -EIO, cut = ftruncate(fd, (off_t)f->bytes);
+            (void)cut; /* half a record at the end is found out by its sum as well */
+            return err;
+        }
+        at += (uint64_t)n;
+        for (size_t left = (size_t)n; left > 0;) {
+            size_t part = left < iov->iov_len ? left : iov->iov_len;
+            iov->iov_base = (uint8_t *)iov->iov_base + part;
+            iov->iov_len -= part;
+            left -= part;
+            if (iov->iov_len == 0) {
+                iov++;
+                b->count--;
+            }
+        }
+    }
+    shelf_set_bytes(s, f, end);
+    s->counters.written_bytes += b->segment_bytes;
+    b->records = 0;
+    b->count = 0;
+    b->bytes = b->segment_bytes = 0;
+    return 0;
+}
+
+static int write_parts(struct shelf *s, int fd, struct shelf_file *f, const struct chunk *chunk,
+                       const struct intervals *parts)
+{
+    struct batch b = {0};
+    int err = 0;
+    if (f->bytes == 0) {
+        f->key = shelf_put_header(b.header, &f->label);
+        batch_put(&b, b.header, sizeof(b.header));
+    }
+    for (uint32_t i = 0; i < parts->count && err == 0; i++) {
+        uint32_t at = parts->list[i].from, end = parts->list[i].to;
+        while (at < end && err == 0) {
+            uint32_t len = end - at < SHELF_RECORD_MOST ? end - at : SHELF_RECORD_MOST;
+            shelf_put_head(b.heads[b.records], f->key, at, chunk->bytes + at, len);
+            batch_put(&b, b.heads[b.records], SHELF_HEAD_BYTES);
+            batch_put(&b, chunk->bytes + at, len);
+            b.segment_bytes += len;
+            at += len;
+            if (++b.records == RECORDS_AT_ONCE)
+                err = batch_write(s, fd, f, &b);
+        }
+    }
+    return err == 0 && b.count > 0 ? batch_write(s, fd, f, &b) : err;
+}
+
+/* Most that the parts take in a file. */
+static uint64_t cost_of(const struct intervals *parts)
+{
+    uint64_t cost = 0;
+    for (uint32_t i = 0; i < parts->count; i++) {
+        uint32_t len = parts->list[i].to - parts->list[i].from;
+        cost += len + (uint64_t)(len / SHELF_RECORD_MOST + 1) * SHELF_HEAD_BYTES;
+    }
+    return cost;
+}
+
+static int open_file(const struct shelf *s, const struct shelf_file *f, int flags)
+{
+    char name[SHELF_NAME_BYTES];
+    shelf_name(name, f->serial);
+    int fd = openat(s->folder, name, flags | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
+    return fd < 0 ? -errno : fd;
+}
+
+/* The segment's file if it can be gone on with; one that is too long or damaged is removed. */
+static int find_file(struct shelf *s, const struct shelf_label *label, uint64_t cost, struct shelf_file **out)
+{
+    struct shelf_file *f = map_get(&s->by_segment, key_of(s, &label->segment));
+    *out = f;
+    if (f == NULL)
+        return 0;
+    if (!is_of(f, &label->segment) || f->label.source != label->source)
+        return -EEXIST;
+    int fd = f->bytes + cost > SHELF_FILE_MOST_BYTES ? -ESTALE : open_file(s, f, O_RDWR);
+    if (fd >= 0 && !f->sound && shelf_scan(s, fd, f, NULL, NULL) < 0) {
+        close(fd);
+        fd = -ESTALE;
+    }
+    if (fd >= 0 || (fd != -ESTALE && fd != -ENOENT))
+        return fd;
+    *out = NULL;
+    return shelf_remove(s, f);
+}
+
+/* A descriptor to append `cost` bytes with; or negative. */
+static int need_file(struct shelf *s, const struct shelf_label *label, uint64_t cost, struct shelf_file **out)
+{
+    int fd = find_file(s, label, cost, out);
+    if (fd < 0)
+        return fd;
+    bool new = *out == NULL;
+    int err = make_room(s, cost + SHELF_HEADER_BYTES + BLOCK_BYTES, new, *out);
+    if (err == 0 && new) {
+        *out = enter(s, label, s->next_serial++);
+        fd = *out == NULL ? -ENOMEM : open_file(s, *out, O_RDWR | O_CREAT | O_EXCL);
+        if (fd < 0 && *out != NULL)
+            forget(s, *out);
+        else if (fd >= 0)
+            (*out)->sound = true;
+        return fd;
+    }
+    if (err < 0 && !new)
+        close(fd);
+    return err < 0 ? err : fd;
+}
+
+/* A matter of this segment, or of this moment. */
+static bool is_passing(int err)
+{
+    return err == -EEXIST || err == -ENOMEM || err == -ENOBUFS || err == -EMFILE || err == -ENFILE;
+}
+
+int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
+                 const struct intervals *parts)
+{
+    struct shelf_label label = {.segment = chunk->segment, .source = source, .home = home};
+    memcpy(label.pin, s->pin, SHELF_PIN_BYTES);
+    uint64_t before = s->counters.written_bytes, cost = cost_of(parts);
+    struct shelf_file *f = NULL;
+    int err = s->counters.error;
+    if (err == 0) {
+        int fd =
+            cost <= SHELF_FILE_MOST_BYTES - SHELF_HEADER_BYTES ? need_file(s, &label, cost, &f) : -EEXIST;
+        err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts);
+        if (fd >= 0)
+            close(fd);
+        if (fd < 0 && is_passing(fd))
+            err = 0;
+    }
+    s->counters.skipped_bytes += intervals_total(parts) - (s->counters.written_bytes - before);
+    s->counters.error = err;
+    return err;
+}
+
+void shelf_read_counters(const struct shelf *s, struct shelf_counters *out)
+{
+    *out = s->counters;
+}

@@ -1,0 +1,48 @@
+/* shelf_internal.h - what the files of the shelf share (floor 1).
+ *
+ *   shelf_format.c   bytes of a file
+ *   shelf.c          the catalogue, appending, making room
+ *   shelf_read.c     reading back
+ */
+#ifndef HAWSER_SHELF_INTERNAL_H
+#define HAWSER_SHELF_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "hawser/map.h"
+#include "hawser/shelf.h"
+
+enum {
+    SHELF_NAME_BYTES = 16 + sizeof(".segment"),
+    SHELF_WINDOW_BYTES = 2 << 20, /* read at once; holds the longest record */
+};
+
+struct shelf_file {
+    TAILQ_ENTRY(shelf_file) by_age, by_reading;
+    struct shelf_label label;
+    uint64_t serial, key, bytes;
+    bool sound;  /* every record up to `bytes` can be found */
+    bool unread; /* of another run, and in the list of what can be read */
+};
+
+struct shelf {
+    int folder;
+    uint64_t size_bytes, next_serial, salt;
+    uint8_t pin[SHELF_PIN_BYTES];
+    TAILQ_HEAD(shelf_by_age, shelf_file) by_age;         /* oldest first */
+    TAILQ_HEAD(shelf_by_reading, shelf_file) by_reading; /* newest first */
+    struct map by_segment;
+    uint8_t *window;
+    struct shelf_counters counters;
+};
+
+void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial);
+void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes);
+/* The file, too; f is gone. 0 or -errno. */
+int shelf_remove(struct shelf *s, struct shelf_file *f);
+/* Go through the file; each sound record is told (visit may be NULL). It is cut where it is broken, and sound
+ * then. How many records are sound, or -errno. */
+int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
+               int (*visit)(void *arg, const struct shelf_record *r), void *arg);
+
+#endif

@@ -1,0 +1,118 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "shelf_internal.h"
+
+/* A chunk with nearly all of its bytes filled is worth huge pages. */
+enum { NEARLY_FULL_BYTES = SHELF_SEGMENT_BYTES / 16 * 15 };
+
+/* Where a scan is. */
+struct scan {
+    uint64_t at;   /* offset in the file of the window's first byte */
+    size_t filled; /* bytes in the window */
+    int sound;
+};
+
+/* All whole records of the window; false: no more can be found. */
+static bool scan_window(struct shelf *s, struct scan *scan, const struct shelf_file *f,
+                        int (*visit)(void *arg, const struct shelf_record *r), void *arg, int *err)
+{
+    size_t at = 0;
+    enum shelf_found found;
+    struct shelf_record r;
+    do {
+        found = shelf_next(s->window, scan->filled, &at, f->key, &r);
+        if (found == SHELF_RECORD) {
+            scan->sound++;
+            *err = visit != NULL ? visit(arg, &r) : 0;
+        }
+        s->counters.bad_records += found == SHELF_CHANGED || found == SHELF_BROKEN;
+    } while (*err == 0 && (found == SHELF_RECORD || found == SHELF_CHANGED));
+    scan->at += at;
+    scan->filled -= at;
+    memmove(s->window, s->window + at, scan->filled);
+    return found == SHELF_MORE;
+}
+
+int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
+               int (*visit)(void *arg, const struct shelf_record *r), void *arg)
+{
+    struct scan scan = {.at = SHELF_HEADER_BYTES};
+    int err = 0;
+    ssize_t n = 1;
+    bool more = true;
+    while (more && n > 0 && err == 0) {
+        n = pread(fd, s->window + scan.filled, SHELF_WINDOW_BYTES - scan.filled,
+                  (off_t)(scan.at + scan.filled));
+        if (n < 0)
+            return -errno;
+        scan.filled += (size_t)n;
+        more = scan_window(s, &scan, f, visit, arg, &err);
+    }
+    if (err < 0)
+        return err;
+    s->counters.bad_records += more && scan.filled > 0; /* cut short */
+    if (scan.at < f->bytes && ftruncate(fd, (off_t)scan.at) < 0)
+        return -errno;
+    shelf_set_bytes(s, f, scan.at);
+    f->sound = true;
+    return scan.sound;
+}
+
+static int copy_record(void *arg, const struct shelf_record *r)
+{
+    struct shelf_segment *out = arg;
+    int err = intervals_add(&out->filled, r->off, r->off + r->len);
+    if (err == 0)
+        memcpy(out->chunk->bytes + r->off, r->bytes, r->len);
+    return err;
+}
+
+/* 1, 0 (nothing sound in it: it is removed), or -ENOMEM. */
+static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment *out)
+{
+    char name[SHELF_NAME_BYTES];
+    *out = (struct shelf_segment){.chunk = chunk_new_mapped(SHELF_SEGMENT_BYTES), .source = f->label.source};
+    if (out->chunk == NULL)
+        return -ENOMEM;
+    if (f->bytes >= NEARLY_FULL_BYTES) /* a wish */
+        madvise(out->chunk->bytes, SHELF_SEGMENT_BYTES, MADV_HUGEPAGE);
+    out->chunk->segment = f->label.segment;
+    shelf_name(name, f->serial);
+    int fd = openat(s->folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    int sound = fd < 0 ? -errno : shelf_scan(s, fd, f, copy_record, out);
+    if (fd >= 0)
+        close(fd);
+    if (sound > 0) {
+        s->counters.read_bytes += intervals_total(&out->filled);
+        return 1;
+    }
+    chunk_unref(out->chunk);
+    intervals_clear(&out->filled);
+    if (sound == -ENOMEM)
+        return sound;
+    s->counters.bad_files++;
+    int err = shelf_remove(s, f);
+    (void)err; /* it stays in the list then, as one that was read */
+    return 0;
+}
+
+int shelf_read(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,
+               struct shelf_segment *out)
+{
+    struct shelf_file *f = TAILQ_FIRST(&s->by_reading), *next;
+    for (int found = 0; f != NULL; f = next) {
+        next = TAILQ_NEXT(f, by_reading);
+        if (!wants(arg, f->label.source, f->label.home))
+            continue;
+        TAILQ_REMOVE(&s->by_reading, f, by_reading);
+        f->unread = false;
+        found = read_file(s, f, out);
+        if (found != 0)
+            return found;
+    }
+    return 0;
+}
