@@ -84,10 +84,11 @@ void store_stream_end(struct store *s, struct store_stream *stream);
 /* ---- bytes and references from a peer ---- */
 
 /* Put bytes at an address that another node chose. source: who says so (any number that names the peer, not
- * 0); a segment's bytes are defined by the first source that filled it, and never in an own segment. The
- * slice is those bytes in the segment, with a reference. 0, or negative when they were not stored: -EPERM
- * (another source's or our own), -EINVAL (no bytes, outside the segment, epoch 0), -EEXIST (other bytes are
- * there already), -ENOBUFS (no memory, or the segment is in too many parts). */
+ * 0); a segment's bytes are defined by the first source that filled it, and never in an own segment, unless
+ * it was evicted: what a peer still has of it can be sent by its old address then. The slice is those bytes
+ * in the segment, with a reference. 0, or negative when they were not stored: -EPERM (another source's or our
+ * own), -EINVAL (no bytes, outside the segment, epoch 0), -EEXIST (other bytes are there already), -ENOBUFS
+ * (no memory, or the segment is in too many parts). */
 int store_fill(struct store *s, uint32_t source, const struct segment_id *id, uint32_t off,
                const uint8_t *bytes, uint32_t len, struct slice *out);
 /* The bytes at an address, with a reference; false if any of them is not here. Whether a peer may refer to

@@ -33,7 +33,8 @@ struct segment *segment_find_own(const struct store *s, uint32_t number)
     if (s->tail != NULL && s->tail->chunk->segment.number == number)
         return s->tail;
     struct segment_id id = {.epoch = s->epoch, .number = number};
-    return segment_find(s, &id);
+    struct segment *g = segment_find(s, &id);
+    return g != NULL && g->source == 0 ? g : NULL; /* else evicted, and a peer has filled it again */
 }
 
 /* ---- memory ---- */

@@ -386,7 +386,7 @@ int store_fill(struct store *s, uint32_t source, const struct segment_id *id, ui
 {
     if (len == 0 || off >= STORE_SEGMENT_BYTES || len > STORE_SEGMENT_BYTES - off || id->epoch == 0)
         return -EINVAL;
-    if (id->epoch == s->epoch || source == 0)
+    if (source == 0 || (id->epoch == s->epoch && id->number >= s->next_number))
         return -EPERM;
     s->call++;
     struct segment *g = segment_find(s, id);

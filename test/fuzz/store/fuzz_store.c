@@ -195,7 +195,7 @@ static void fill_anything(struct rig *r, struct program *p)
     len = len < (uint32_t)(p->end - p->at) ? len : (uint32_t)(p->end - p->at);
     struct slice s;
     if (store_fill(r->far, HOSTILE, &id, off, p->at, len, &s) == 0) {
-        CHECK(id.epoch != 0 && id.epoch != (r->turned ? NEAR_EPOCH : FAR_EPOCH));
+        CHECK(id.epoch != 0 && store_source(r->far, &id) == HOSTILE);
         CHECK(s.off == off && s.len == len && off + len <= STORE_SEGMENT_BYTES);
         CHECK(memcmp(slice_bytes(&s), p->at, len) == 0);
         note_seen(r, r->far, &s);

@@ -73,6 +73,33 @@ static int keep_piece(void *arg, struct slice piece)
     return 0;
 }
 
+/* A peer that has bytes of an own segment still may send them by their old address; nothing is appended
+ * there. */
+START_TEST(an_own_segment_that_went_is_filled_by_a_peer)
+{
+    uint8_t *bytes = corpus_new();
+    const struct segment_id went = {.epoch = NEAR_EPOCH, .number = 1};
+    struct slice out;
+    store_free(near);
+    near = store_of(STORE_LEAST_BYTES, NEAR_EPOCH, NULL, NULL);
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    ck_assert_int_eq(store_fill(near, 3, &went, CORPUS, bytes, 100, &out), -EPERM);
+    while (store_source(near, &went) >= 0) {
+        fill_random(bytes, CORPUS);
+        pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    }
+    ck_assert_int_eq(store_fill(near, 3, &went, 1000, bytes, 100, &out), 0);
+    chunk_unref(out.chunk);
+    ck_assert_int_eq(store_source(near, &went), 3);
+    for (int i = 0; i < 4; i++) {
+        fill_random(bytes, CORPUS);
+        pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    }
+    ck_assert_uint_eq(intervals_total(store_filled(near, &went)), 100);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(a_segment_with_a_slice_stays)
 {
     enum { SPAN = 65536 };
@@ -429,6 +456,7 @@ int main(void)
     TCase *t;
     t = case_of(s, "memory");
     tcase_add_test(t, the_oldest_goes_when_memory_is_used_up);
+    tcase_add_test(t, an_own_segment_that_went_is_filled_by_a_peer);
     tcase_add_test(t, a_segment_with_a_slice_stays);
     tcase_add_test(t, evictions_on_both_sides_lose_no_byte);
     tcase_add_test(t, a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget);
