@@ -1,4 +1,4 @@
-"""What bench.py compares: ways to carry TCP connections from one gateway to the other.
+"""What hawser-bench compares: ways to carry TCP connections from one gateway to the other.
 
 A contender is started on a test bed (test/net/bed.py) between the gateways; afterwards a client reaches the ports
 PORTS of the server, at .address(): the server's own where the contender is transparent, else the near gateway's.
@@ -66,14 +66,18 @@ def wait_quiet(wanem, seconds):
 
 
 class Contender:
-    """.name, .title; start() on a bed, .address() afterwards."""
+    """.name, .title; start() on a bed, .address() afterwards. workers: threads at each gateway, where it can be told."""
 
     name = title = None
     transparent = False
+    takes_workers = False
 
-    def __init__(self, net, link=None):
+    def __init__(self, net, link=None, workers=None):
+        if workers and not self.takes_workers:
+            raise Missing(f"{self.name} cannot be told how many workers it is to have")
         self.net = net
-        self.link = link  # bench.Link, None without an emulator
+        self.link = link  # bed_programs.Link, None without an emulator
+        self.workers = workers
 
     def start(self):
         raise NotImplementedError
@@ -107,10 +111,10 @@ class Hawser(Contender):
     """rate: a factor on the link's true rate that both ends are told; None: they are told nothing. extra: more
     sections for both."""
 
-    name, title, transparent = "hawser", "hawser", True
+    name, title, transparent, takes_workers = "hawser", "hawser", True, True
 
-    def __init__(self, net, link=None, rate=1.0, store=False, extra=""):
-        super().__init__(net, link)
+    def __init__(self, net, link=None, workers=None, rate=1.0, store=False, extra=""):
+        super().__init__(net, link, workers)
         self.rate = rate
         self.extra = extra
         self.store = store
@@ -119,6 +123,8 @@ class Hawser(Contender):
 
     def _changes(self, peer, bits, folder):
         changes = {f"peer {peer}": {"rate": f"{round(bits * self.rate / 1000)}kbit" if bits and self.rate else None}}
+        if self.workers:
+            changes["node"] = {"workers": self.workers}
         if self.store:
             changes["store"] = {"path": os.path.join(self.net.folder, folder)}
         return changes
@@ -146,6 +152,10 @@ class Hawser(Contender):
             daemon.wait(20)
         self.start()
 
+    def wire_bytes(self):
+        """What the lanes gave to TCP so far, at the far node."""
+        return sum(peer["wire_out_bytes"] for peer in self.pair.far.ctl("peers"))
+
     def opened(self):
         return sum(peer["opened"] for peer in self.pair.near.ctl("peers"))
 
@@ -156,11 +166,11 @@ class Hawser(Contender):
 
 
 class Haproxy(Contender):
-    name, title = "haproxy", "haproxy pair (TCP, bbr)"
+    name, title, takes_workers = "haproxy", "haproxy pair (TCP, bbr)", True
 
-    @staticmethod
-    def _conf(listen, to, pid):
-        text = (f"global\n  maxconn {max_sessions()}\n  pidfile {pid}\ndefaults\n  mode tcp\n  timeout connect 20s\n"
+    def _conf(self, listen, to, pid):
+        threads = f"  nbthread {self.workers}\n" if self.workers else ""
+        text = (f"global\n  maxconn {max_sessions()}\n  pidfile {pid}\n{threads}defaults\n  mode tcp\n  timeout connect 20s\n"
                 "  timeout client 10m\n  timeout server 10m\n")
         for port in PORTS:
             text += f"listen p{port}\n  bind {listen}:{port}\n  server next {to}:{port}\n"
@@ -199,7 +209,7 @@ class Stunnel(Contender):
 
 
 class Ssh(Contender):
-    name, title = "ssh", "ssh -L (bbr)"
+    name, title, compression = "ssh", "ssh -L (bbr)", "no"
 
     def start(self):
         need("ssh", "ssh-keygen", "/usr/sbin/sshd")
@@ -224,12 +234,16 @@ MaxSessions 1000
         net.far.popen(["/usr/sbin/sshd", "-D", "-e", "-f", conf])
         wait_listening(net.far, [2222], "sshd")
         command = ["ssh", "-F", "none", "-N", "-p", "2222", "-i", f"{net.folder}/ssh-user", "-o", "BatchMode=yes",
-                   "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "Compression=no",
+                   "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", f"Compression={self.compression}",
                    "-o", "ExitOnForwardFailure=yes"]
         for port in PORTS:
             command += ["-L", f"{net.near.ip4}:{port}:{net.server.ip4}:{port}"]
         net.near.popen(command + [f"root@{far_wan}"])
         wait_listening(net.near, PORTS, "ssh")
+
+
+class SshCompressed(Ssh):
+    name, title, compression = "ssh-c", "ssh -C -L (bbr)", "yes"
 
 
 class Kcptun(Contender):
@@ -258,4 +272,39 @@ class Kcptun(Contender):
         wait_listening(net.near, PORTS, "kcptun")
 
 
-RIVALS = [DirectCubic, DirectBbr, Haproxy, Stunnel, Ssh, Kcptun]
+class Command(Contender):
+    """Any other, made by added(): its command runs in a shell at both gateways until it is ended, with what it needs in
+    its environment: SIDE (near or far), LISTEN (the address to take connections at), NEXT (the address to carry them
+    to), PORTS (the same at both), WORK (a folder of its own). The near one is reached at LISTEN. One that begins with
+    "transparent:" is routed through instead, and prints a line when it is ready."""
+
+    command = None
+
+    def _start_at(self, host, listen, to):
+        tune(host)
+        log = os.path.join(self.net.folder, f"{self.name}-{host.name}.out")
+        with open(log, "wb") as out:
+            process = host.popen(self.command, stdout=out, stderr=subprocess.STDOUT, env={
+                **os.environ, "SIDE": host.name, "LISTEN": listen, "NEXT": to, "WORK": self.net.folder,
+                "PORTS": " ".join(str(port) for port in PORTS)})
+
+        def ready():
+            assert process.poll() is None, f"the command of {self.name} ended at the {host.name} node: {bed.tail(log)}"
+            return os.path.getsize(log) > 0 if self.transparent else all(host.listening(port) for port in PORTS)
+        bed.wait_for(ready, 30, f"{self.name} to be ready at the {host.name} node")
+
+    def start(self):
+        far_wan = self.net.branches[0].wan(1)[0]
+        self._start_at(self.net.far, far_wan, self.net.server.ip4)
+        self._start_at(self.net.near, self.net.near.ip4, far_wan)
+
+
+def added(text):
+    """The class of NAME=COMMAND."""
+    name, _, command = text.partition("=")
+    transparent = command.startswith("transparent:")
+    return type("Added", (Command,), {"name": name, "title": name, "transparent": transparent,
+                                      "command": command.removeprefix("transparent:")})
+
+
+RIVALS = [DirectCubic, DirectBbr, Haproxy, Stunnel, Ssh, SshCompressed, Kcptun]

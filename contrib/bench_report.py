@@ -1,4 +1,4 @@
-"""How bench.py tells its figures: the table of what must be reached, and doc/BENCHMARKS.md."""
+"""How hawser-bench tells its figures: the table of what must be reached, and doc/BENCHMARKS.md."""
 
 import os
 import platform
@@ -6,9 +6,9 @@ import subprocess
 import time
 
 import bed
-from bench_contenders import RIVALS
-
-RIVAL_NAMES = [kind.name for kind in RIVALS]
+from bench_cell import MB, median
+from bench_plot import size_text
+from bench_tables import RIVAL_NAMES
 
 
 def commit():
@@ -35,12 +35,6 @@ def about(plan, begun, checked_out):
             "runs": plan.runs, "quick": plan.quick}
 
 
-def median(values):
-    values = sorted(values)
-    middle = len(values) // 2
-    return values[middle] if len(values) % 2 else (values[middle - 1] + values[middle]) / 2
-
-
 class Figures:
     """Reads results: {workload: {contender: [found of each run]}}"""
 
@@ -55,6 +49,14 @@ class Figures:
         runs = self.runs(workload, key)
         values = [found[metric] for found in runs if metric in found]
         return median(values) if values and len(values) == len(runs) else None
+
+    def ratio(self, workload, key, metric, other, other_metric=None):
+        """The median of key's figure over other's of the same run. None: not both in every run."""
+        pairs = list(zip(self.runs(workload, key), self.runs(workload, other)))
+        other_metric = other_metric or metric
+        values = [ours[metric] / theirs[other_metric] for ours, theirs in pairs
+                  if metric in ours and theirs.get(other_metric)]
+        return median(values) if values and len(values) == len(pairs) else None
 
     def trouble(self, workload, key):
         """The first reason why a run gave nothing, or ""."""
@@ -98,19 +100,39 @@ class Row:
 
 
 def geo_rows(figures):
-    best = figures.best("geo", "cold_s")
+    best = figures.best("geo", "s")
     rows = []
     for text, key, metric, limit in (
-            ("20 MB, geo, rate configured, lanes never used", "hawser", "cold_s", 5.5),
-            ("  rate set to half the truth", "hawser-half", "cold_s", 9),
-            ("  rate set to twice the truth", "hawser-double", "cold_s", 8),
+            ("20 MB, geo, rate configured, lanes never used", "hawser", "s", 5.5),
+            ("  rate set to half the truth", "hawser-half", "s", 9),
+            ("  rate set to twice the truth", "hawser-double", "s", 8),
             ("  rate learned from an earlier transfer", "hawser-unknown", "learned_s", 6.5),
             ("  again after 5 s idle (warm)", "hawser", "warm_s", 4.9)):
         rows.append(Row(text, f"<= {limit} s", figures.value("geo", key, metric), limit, " s", other=best,
                         trouble=figures.trouble("geo", key)))
-    rows.append(Row("  nothing known", "<= best other", figures.value("geo", "hawser-unknown", "cold_s"),
-                    best[0] if best[0] is not None else None, " s", other=best,
-                    trouble=figures.trouble("geo", "hawser-unknown")))
+    rows.append(Row("  nothing known", "<= best other", figures.value("geo", "hawser-unknown", "s"), best[0], " s",
+                    other=best, trouble=figures.trouble("geo", "hawser-unknown")))
+    return rows
+
+
+def known_rows(figures, sizes):
+    rows = []
+
+    def add(table, text, metric, limit, unit, digits):
+        rows.append(Row(text, f"<= {limit}{unit}", figures.value(table, "hawser", metric), limit, unit, digits,
+                        other=figures.best(table, metric), trouble=figures.trouble(table, "hawser")))
+    size = f"{sizes.get('known', 0) // MB} MB"
+    add("known", f"the same {size} again, geo, on the WAN both ways", "again_kb", 10, " KB", 1)
+    add("known", "  seconds", "again_s", 1.5, " s", 2)
+    add("known", "  with 100 one-byte edits, on the WAN", "edited_kb", 100, " KB", 1)
+    add("known", "  sent back, on the WAN", "upload_kb", 10, " KB", 1)
+    add("known", "  sent back, seconds", "upload_s", 1.5, " s", 2)
+    size = f"{sizes.get('interleaved', 0) // MB} MB"
+    add("interleaved", f"the same {size} again, stored over 100 connections, on the WAN", "again_kb", 30, " KB", 1)
+    value, best = figures.value("release", "hawser", "next_share"), figures.best("release", "next_share")
+    rows.append(Row("next release of a source tree, on the WAN, of its bytes", "<= 1 %",
+                    None if value is None else 100 * value, 1, " %", 3,
+                    other=(None if best[0] is None else 100 * best[0], best[1]), trouble=figures.trouble("release", "hawser")))
     return rows
 
 
@@ -148,13 +170,17 @@ def latency_rows(figures):
 
 def cost_rows(figures):
     rows = []
-    for metric, text in (("near_s", "near"), ("far_s", "far")):
-        ours, theirs = figures.value("cpu", "hawser", metric), figures.value("cpu", "stunnel", metric)
-        ratio = ours / theirs if ours is not None and theirs else None
-        haproxy = figures.value("cpu", "haproxy", metric)
-        other = (haproxy / theirs, "haproxy") if haproxy is not None and theirs else (None, "")
-        rows.append(Row(f"CPU a GB at the {text} node, of stunnel's", "<= 0.8", ratio, 0.8, "", other=other,
-                        trouble=figures.trouble("cpu", "hawser") or figures.trouble("cpu", "stunnel")))
+    trouble = figures.trouble("cpu", "hawser")
+    for metric, text, rival, limit in (
+            ("near_cpu", "CPU a GB at the near node, new bytes, of stunnel's", "stunnel", 0.9),
+            ("far_cpu", "CPU a GB at the far node, new bytes, of stunnel's", "stunnel", 0.9),
+            ("hit_near_cpu", "CPU a GB at the near node, known bytes, of haproxy's", "haproxy", 1.1),
+            ("hit_far_cpu", "CPU a GB at the far node, known bytes, of haproxy's", "haproxy", 1.1)):
+        other = (figures.ratio("cpu", "haproxy", metric, rival), "haproxy") if rival != "haproxy" else (None, "")
+        rows.append(Row(text, f"<= {limit}", figures.ratio("cpu", "hawser", metric, rival), limit, "", other=other,
+                        trouble=trouble or figures.trouble("cpu", rival)))
+    rows.append(Row("incompressible bytes, expansion on the lanes", "<= 0.5 %", figures.value("cpu", "hawser", "expansion_pct"),
+                    0.5, " %", 3, trouble=trouble))
     rows.append(Row("new sessions a second and core", ">= 10000", figures.value("sessions", "hawser", "a_core_second"),
                     10000, "", 0, least=False, other=figures.best("sessions", "a_core_second", least=False),
                     trouble=figures.trouble("sessions", "hawser")))
@@ -178,7 +204,9 @@ def compress_rows(figures):
 
 def rows_of(document):
     figures = Figures(document["results"])
-    rows = geo_rows(figures) + link_rows(figures) + latency_rows(figures) + cost_rows(figures) + compress_rows(figures)
+    sizes = {name: about["size"] for name, about in document["tables"].items()}
+    rows = (geo_rows(figures) + link_rows(figures) + known_rows(figures, sizes) + latency_rows(figures) + cost_rows(figures)
+            + compress_rows(figures))
     return [row for row in rows if row.measured]
 
 
@@ -186,7 +214,9 @@ HEADS = ("measure", "reach", "hawser", "best other", "verdict")
 
 
 def table(document):
-    """For a terminal."""
+    """For a terminal. "" if nothing of it was measured."""
+    if not rows_of(document):
+        return ""
     lines = [HEADS] + [(row.measure, row.reach, row.hawser, row.other, row.verdict()) for row in rows_of(document)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(HEADS))]
     text = []
@@ -201,62 +231,51 @@ def table(document):
 # --- doc/BENCHMARKS.md ------------------------------------------------------------------------------
 
 
-DETAILS = {
-    "geo": ("20 MB over geo (600 ms, 50/5 Mbit/s, 0.5 % loss)",
-            [("cold_s", "cold, s", 2), ("warm_s", "again after 5 s, s", 2), ("learned_s", "after a restart, s", 2),
-             ("wan_down", "WAN down, of the file", 3), ("wan_up", "WAN up, of the file", 3)]),
-    "first": ("First byte of a new connection over geo", [("median_ms", "median, ms", 0), ("round_trips", "round trips", 3)]),
-    "branch": ("40 MB over branch (40 ms, 100/100 Mbit/s), % of the payload rate",
-               [("down_pct", "down", 1), ("up_pct", "up", 1)]),
-    "intercontinental": ("40 MB over intercontinental (180 ms, 100/100 Mbit/s, 0.1 % loss), % of the payload rate",
-                         [("down_pct", "down", 1), ("up_pct", "up", 1)]),
-    "leo": ("40 MB over leo (50 ms, 200/20 Mbit/s, 0.5 % loss, 10 ms jitter), % of the payload rate",
-            [("down_pct", "down", 1), ("up_pct", "up", 1)]),
-    "echo": ("4 KB echo beside 8 downloads on vpn (80 ms, 20/20 Mbit/s, 0.1 % loss)",
-             [("p50_ms", "p50, ms", 0), ("p99_ms", "p99, ms", 0), ("link_pct", "link used, %", 0)]),
-    "latency": ("1-byte ping-pong on plain veth", [("p50_us", "p50, us", 0), ("p99_us", "p99, us", 0),
-                                                  ("p999_us", "p99.9, us", 0)]),
-    "cpu": ("Incompressible bytes on plain veth, CPU seconds a GB",
-            [("near_s", "near", 2), ("far_s", "far", 2), ("mbit_s", "Mbit/s", 0)]),
-    "compress": ("Text on plain veth at level 1 (lines of a log), CPU seconds a GB; the far node sends",
-                 [("far_s", "far", 2), ("near_s", "near", 2), ("share", "wire, of the file", 4),
-                  ("plain_far_s", "far, uncompressed", 2), ("plain_near_s", "near, uncompressed", 2),
-                  ("zstd_s", "zstd -1", 2), ("unzstd_s", "and back", 2), ("zstd_share", "its file", 4)]),
-    "sessions": ("New connections, 200 bytes up, 2000 down, plain veth",
-                 [("a_second", "a second", 0), ("a_core_second", "a second and core", 0), ("near_us", "CPU near, us", 0),
-                  ("far_us", "CPU far, us", 0), ("connect_p99_us", "connect p99, us", 0)]),
-    "idle": ("Idle connections, private memory of each",
-             [("near_kb", "near, KB", 2), ("far_kb", "far, KB", 2), ("at_once", "at once", 0)]),
-}
-
-
-def detail(figures, workload):
-    title, metrics = DETAILS[workload]
-    keys = list(figures.results[workload])
-    shown = [metric for metric in metrics if any(figures.value(workload, key, metric[0]) is not None for key in keys)]
-    lines = [f"### {title}", "", "| | " + " | ".join(head for _, head, _ in shown) + " |",
-             "|---|" + "---:|" * len(shown)]
+def detail(document, name):
+    """The lines of one table."""
+    figures, about, results = Figures(document["results"]), document["tables"][name], document["results"][name]
+    shown = [metric for metric in about["figures"] if any(figures.value(name, key, metric[0]) is not None for key in results)]
+    lines = [f"### {about['title']}{size_text(about)}", "", f"`{about['command']}`", ""]
     notes = []
-    for key in keys:
+    if shown:
+        lines += ["| | " + " | ".join(head for _, head, _ in shown) + " |", "|---|" + "---:|" * len(shown)]
+    for key, runs in results.items():
         cells = []
         for metric, _, digits in shown:
-            value = figures.value(workload, key, metric)
+            value = figures.value(name, key, metric)
             cells.append(f"{value:.{digits}f}" if value is not None else "-")
-        lines.append(f"| {key} | " + " | ".join(cells) + " |")
-        bad = [found for found in figures.runs(workload, key) if set(found) & {"error", "late", "down_note", "up_note"}]
+        if shown:
+            lines.append(f"| {key} | " + " | ".join(cells) + " |")
+        bad = [found for found in runs if set(found) & set(REASONS)]
         if bad:
-            reasons = sorted({str(found[name]) for found in bad for name in ("error", "late", "down_note", "up_note")
-                              if name in found})
-            notes.append(f"- {key}: {len(bad)} of {len(figures.runs(workload, key))} runs gave no figure: "
-                         + "; ".join(reasons))
+            reasons = sorted({str(found[reason]) for found in bad for reason in REASONS if reason in found})
+            notes.append(f"- {key}: {len(bad)} of {len(runs)} runs gave no figure, or not all: " + "; ".join(reasons))
     return lines + [""] + notes + ([""] if notes else [])
+
+
+REASONS = ("error", "late", "down_note", "up_note")
+
+
+def details(document):
+    lines = []
+    for name in document["results"]:
+        lines += detail(document, name)
+    return lines
+
+
+def failures(document):
+    """Runs in which something went wrong; one that was merely stopped for being slow did not, unless it is hawser's."""
+    return [f"{name}, {key}, run {number}: {found.get('error') or found.get('late')}"
+            for name, rows in document["results"].items() for key, runs in rows.items()
+            for number, found in enumerate(runs, 1)
+            if "error" in found or ("late" in found and key.startswith("hawser"))]
 
 
 def page(document):
     """doc/BENCHMARKS.md"""
     info = document["about"]
     lines = ["# Benchmarks", "",
-             "Drawn by `contrib/bench.py --write`; good or bad, as measured. Contenders take turns within a run, each on",
+             "Drawn by `contrib/hawser-bench --write`; good or bad, as measured. Contenders take turns within a run, each on",
              "namespaces of its own with the same losses; figures are medians over the runs. The rivals' gateways run bbr with",
              "64 MB socket buffers, kcptun has windows of the link's bandwidth-delay product; hosts run cubic, but for",
              "`direct-bbr`. Delays and CPU on plain veth are the calmest of several sub-runs; they belong to this machine:",
@@ -276,11 +295,13 @@ def page(document):
         lines.append(f"| {row.measure.strip()} | {row.reach} | {row.hawser} | {row.other} | {row.verdict()} |")
     failed = [row for row in rows_of(document) if row.trouble]
     lines += ["", *(f"- {row.measure.strip()}: {row.trouble}" for row in failed), ""] if failed else [""]
-    lines += ["## Every contender", ""]
-    figures = Figures(document["results"])
-    for workload in document["results"]:
-        lines += detail(figures, workload)
-    return "\n".join(lines).rstrip() + "\n"
+    if document.get("corpora"):
+        lines += ["Corpora from packages:", "", *(f"- {name}: {text}" for name, text in sorted(document["corpora"].items())), ""]
+    lines += ["## Every contender", "",
+              "The floor of a transfer is the round trip and its bytes over the link's rate. WAN figures are the emulator's:",
+              "whole packets, both ways, until the last acknowledgement. KB are 1000 bytes, MB and GB powers of two. CPU is",
+              "that of all of a contender's processes at a gateway; memory is the sum of their peaks.", ""]
+    return "\n".join(lines + details(document)).rstrip() + "\n"
 
 
 # --- the section of contrib/bench_wanem.py ----------------------------------------------------------

@@ -1,11 +1,12 @@
 #!/bin/bash
-# deps.sh [--build] [--run] [--test] - install the packages that hawser needs, on Debian 12 and Ubuntu 24.04.
+# deps.sh [--build] [--run] [--test] [--bench] - install the packages that hawser needs, on Debian 12 and Ubuntu 24.04.
 #
 #   --build   what cmake and the compilers need
 #   --run     what hawserd and its firewall scripts call
 #   --test    what the tests, the demonstration and the checks of the source use
+#   --bench   what contrib/hawser-bench uses beyond that: charts, disk images
 #
-# Without an option: all three. Installs nothing, and does not ask apt, when everything is there. Servers that come
+# Without an option: all but --bench. Installs nothing, and does not ask apt, when everything is there. Servers that come
 # with --test (nginx, sshd, haproxy, stunnel) are neither started nor enabled: the tests start their own.
 set -euo pipefail
 
@@ -16,6 +17,7 @@ run_packages='nftables iptables iproute2 procps ca-certificates'
 test_packages='curl nginx-light:/usr/sbin/nginx iperf3 stunnel4 haproxy openssh-server openssh-client openssl
     kcptun:/usr/bin/kcptun-client python3 iproute2 nftables iptables ethtool procps tmux
     clang clang-tidy clang-format libclang-rt-dev cppcheck shellcheck'
+bench_packages='gnuplot-nox:/usr/bin/gnuplot e2fsprogs dpkg'
 
 # Units that those packages would start at the next boot.
 units='nginx.service iperf3.service stunnel4.service haproxy.service ssh.service ssh.socket'
@@ -37,6 +39,7 @@ choose_packages() { # OPTION...
         --build) chosen+=" $build_packages" ;;
         --run) chosen+=" $run_packages" ;;
         --test) chosen+=" $test_packages" ;;
+        --bench) chosen+=" $bench_packages" ;;
         esac
     done
     tr -s ' \n' '\n' <<<"$chosen" | sed '/^$/d' | sort -u
@@ -109,7 +112,7 @@ install_packages() { # PACKAGE...
 for option; do
     case $option in
     -h | --help) usage && exit 0 ;;
-    --build | --run | --test) ;;
+    --build | --run | --test | --bench) ;;
     *) usage >&2 && exit 2 ;;
     esac
 done
