@@ -29,6 +29,7 @@ enum {
     LANE_BLOCK_MAX = 16384 - BLOCK_HEADER_BYTES, /* payload bytes of a block that is one TLS record */
     LANE_BLOCK_LARGE = 65024, /* where blocks are compressed: the longer, the more is saved */
     LANE_GAIN_ONE = 256,
+    LANE_LONG_QUEUE_BYTES = 128 * 1024,
 };
 
 enum lane_state { LANE_CONNECTING, LANE_HANDSHAKE, LANE_GREETING, LANE_UP, LANE_CLOSED };
@@ -83,6 +84,10 @@ uint32_t lane_gain(const struct lane *l);
 int lane_level(const struct lane *l);
 /* Asked now and then: a lane that compressed nothing for two seconds gives its zstd context back. */
 void lane_rest(struct lane *l, uint64_t now_us);
+/* How much the kernel should hold that it has not sent (TCP_NOTSENT_LOWAT). It looks only when it begins
+ * another buffer of up to 64 KB, so for a short queue what is flushed at once gets a buffer of its own
+ * (MSG_EOR). */
+void lane_set_queue(struct lane *l, uint32_t bytes);
 /* Hand the out buffer to the kernel as far as it takes it. Returns bytes still waiting. */
 size_t lane_flush(struct lane *l);
 

@@ -183,7 +183,8 @@ enum {
     SESSION_WINDOW_MAX = 64 << 20,
     SESSION_UNSENT_MAX = 256 * 1024,
     SESSION_UNSENT_MIN = 64 * 1024,
-    SESSION_BULK_BYTES = 64 * 1024, /* more than this lately, or waiting: bulk */
+    SESSION_BULK_BYTES = 128 * 1024,        /* sent lately: 4 KB a round trip of 60 ms is still interactive */
+    SESSION_BULK_WAITING_BYTES = 32 * 1024, /* waiting: either makes it bulk */
     SESSION_TWIN_BYTES = 8 * 1024, /* an interactive session's bytes go over two lanes, if they are no more */
     SESSION_EARLY_MAX = 8192,      /* slices waiting behind a gap */
     SESSION_STORE_MIN_BYTES = 64,  /* a shorter read is not worth an address */

@@ -52,7 +52,7 @@ static unsigned lane_for(const struct session *s, uint64_t waiting, uint64_t now
 {
     if (!s->confirmed)
         return 0; /* the OPEN went over the express lane: what follows must not overtake it */
-    return waiting > SESSION_BULK_BYTES / 2 || sent_lately(s, now_us) > SESSION_BULK_BYTES;
+    return waiting > SESSION_BULK_WAITING_BYTES || sent_lately(s, now_us) > SESSION_BULK_BYTES;
 }
 
 /* A class that was idle does not save up turns. */

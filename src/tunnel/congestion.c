@@ -3,13 +3,14 @@
 #include "hawser/clock.h"
 #include "tunnel_internal.h"
 
-/* Which congestion control a lane runs. bbr is right for long and lossy paths. With `congestion = auto` a lane whose
- * round trip proves to be below a millisecond goes over to cubic: there bbr's pacing timer costs the sender an
- * eighth of its CPU and the transfer a fifth of its speed, and there is no queue that it could spare.
+/* Which congestion control a lane runs. bbr is right for long and lossy paths. With `congestion = auto` a
+ * lane whose round trip proves to be below a millisecond goes over to cubic: there bbr's pacing timer costs
+ * the sender an eighth of its CPU and the transfer a fifth of its speed, and there is no queue that it could
+ * spare.
  *
- * bbr drains the queue for a round trip (PROBE_RTT) ten seconds after it last saw its smallest round trip: over
- * a satellite that costs a transfer a second. A paced lane that was idle begins anew instead: its window and its
- * pacing stay, and the ten seconds start where the transfer does. */
+ * bbr drains the queue for a round trip (PROBE_RTT) ten seconds after it last saw its smallest round trip:
+ * over a satellite that costs a transfer a second. A paced lane that was idle begins anew instead: its window
+ * and its pacing stay, and the ten seconds start where the transfer does. */
 
 enum {
     SHORT_PATH_US = 1000,

@@ -41,6 +41,7 @@ struct lane {
     int fd;
     enum lane_state state;
     bool server, readable, writable, hangup, attached;
+    bool short_queue;
     int failure;
     struct endpoint remote;
     uint8_t pin[CONFIG_PIN_BYTES];
@@ -212,10 +213,18 @@ static int ssl_failure(struct lane *l, int ssl_error)
 
 /* ---- out ---- */
 
+void lane_set_queue(struct lane *l, uint32_t bytes)
+{
+    int lowat = (int)bytes;
+    setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+    l->short_queue = bytes < LANE_LONG_QUEUE_BYTES;
+}
+
 size_t lane_flush(struct lane *l)
 {
     while (l->writable && l->out_tail > l->out_head) {
-        ssize_t n = send(l->fd, l->out + l->out_head, l->out_tail - l->out_head, MSG_NOSIGNAL);
+        ssize_t n = send(l->fd, l->out + l->out_head, l->out_tail - l->out_head,
+                         MSG_NOSIGNAL | (l->short_queue ? MSG_EOR : 0));
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && errno == EAGAIN) {

@@ -23,7 +23,7 @@ enum {
     BURST_IDLE_US = 200000,       /* after such a pause the first bytes go as small records: */
     BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
     BURST_RECORD_BYTES = 1350,    /* and a lane with a small window sends a large one in many round trips */
-    BATCH_MIN_BYTES = 16 * 1024,
+    BATCH_MIN_BYTES = 4 * 1024,
     BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
 };
@@ -125,11 +125,10 @@ static void feed(struct slot *s)
     enum tunnel_role role = role_of(s);
     if (clock_now_us() - lane_counters(s->lane)->last_out_us > BURST_IDLE_US)
         s->burst_bytes = 0;
-    size_t batch = batch_bytes(t), turn = 0, unflushed = 0;
+    size_t batch = batch_bytes(t), turn = 0, unflushed = lane_flush(s->lane);
     for (;;) {
-        if (lane_room(s->lane) == 0)
-            lane_flush(s->lane);
-        if (lane_room(s->lane) == 0) {
+        /* a batch that the socket does not take yet is enough: what is put behind it cannot be overtaken */
+        if (unflushed >= batch || lane_room(s->lane) == 0) {
             if (role != TUNNEL_ROLE_EXPRESS)
                 t->starved = false;
             break; /* the socket is full: it tells when it is not */
@@ -144,14 +143,8 @@ static void feed(struct slot *s)
             tunnel_refresh_congestion(s);
         turn += (size_t)n;
         unflushed += wire;
-        if (unflushed >= batch) {
-            unflushed = 0;
-            if (lane_flush(s->lane) > 0) {
-                if (role != TUNNEL_ROLE_EXPRESS)
-                    t->starved = false;
-                break;
-            }
-        }
+        if (unflushed >= batch)
+            unflushed = lane_flush(s->lane);
         if (turn >= FILL_TURN_BYTES) {
             tunnel_kick(t); /* other sockets first */
             lane_flush(s->lane);

@@ -18,13 +18,14 @@ enum {
     DEAD_BUSY_US = 5 * 1000000,
     DEAD_IDLE_US = 15 * 1000000,
     STALL_MIN_US = 1000000,
-    NOTSENT_MIN_BYTES = 32 * 1024,
+    NOTSENT_MIN_BYTES = 8 * 1024,
     NOTSENT_MAX_BYTES = 256 * 1024,
+    NOTSENT_US = 5000, /* of the link's rate; what overtakes nothing there waits so long */
 };
 
 void tunnel_set_notsent(struct tunnel *t, struct slot *s)
 {
-    uint64_t bytes = linkrate_bytes_in(&t->rate, 2 * TUNNEL_BATCH_US);
+    uint64_t bytes = linkrate_bytes_in(&t->rate, NOTSENT_US);
     if (bytes < NOTSENT_MIN_BYTES)
         bytes = NOTSENT_MIN_BYTES;
     if (bytes > NOTSENT_MAX_BYTES)
@@ -32,8 +33,7 @@ void tunnel_set_notsent(struct tunnel *t, struct slot *s)
     if (bytes == s->notsent)
         return;
     s->notsent = bytes;
-    int lowat = (int)bytes;
-    setsockopt(lane_fd(s->lane), IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
+    lane_set_queue(s->lane, (uint32_t)bytes);
 }
 
 void tunnel_set_pacing(struct slot *s, uint64_t bytes_per_s)
