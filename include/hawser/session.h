@@ -253,6 +253,8 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
 void session_confirm_held(struct session *s, uint64_t upto);
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk);
 void session_take_miss(struct session *s, uint64_t offset, uint64_t len);
+/* [from, end) is not here and will not come by itself. */
+void session_note_missing(struct session *s, uint64_t from, uint64_t end);
 /* Ask for the next part of what is missing, if it is time. */
 void session_pull_missing(struct session *s);
 /* HOLD and DROP; a negative error where the feature is not in use. */
@@ -267,8 +269,9 @@ void mux_put_notes(struct mux *m, struct cursor_out *out);
 /* Bytes of the session at an offset, some perhaps known: delivered, kept or dropped. The reference is taken.
  * False: the session was reset. */
 bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved);
-/* Whether credit covers bytes up to `end`, of which `saved` come as references now. */
-bool receive_within_credit(struct session *s, uint64_t end, uint64_t saved);
+/* Whether credit covers bytes [from, end), of which `saved` come as references now. If not they are asked for
+ * later, or the session was reset. */
+bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint64_t saved);
 /* After those: what waited behind a gap, and the end. */
 void receive_settle(struct session *s);
 /* Bytes of a block as a slice of its own or of the chunk; chunk NULL: no memory. */

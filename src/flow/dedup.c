@@ -234,26 +234,28 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
     return -1;
 }
 
-static void note_missing(struct session *s, const struct frame *f)
+void session_note_missing(struct session *s, uint64_t from, uint64_t end)
 {
-    uint64_t end = f->stored.offset + f->stored.raw_bytes;
-    if (s->miss_known <= s->received || f->stored.offset < s->miss_low)
-        s->miss_low = f->stored.offset;
+    if (s->miss_known <= s->received || from < s->miss_low)
+        s->miss_low = from;
     if (end > s->miss_known)
         s->miss_known = end;
     s->mux->totals.misses++;
     session_pull_missing(s);
 }
 
+/* The head of the session first, and no more than was granted: what is asked for comes as literals. */
 void session_pull_missing(struct session *s)
 {
     bool asked = s->miss_end > s->received && s->miss_end > s->miss_from;
     if (s->miss_known <= s->received || asked)
         return;
     uint64_t from = s->received > s->miss_low ? s->received : s->miss_low;
-    uint64_t to = s->miss_known - from < s->window ? s->miss_known : from + s->window;
+    uint64_t to = s->miss_known < s->granted ? s->miss_known : s->granted;
     if (s->early_count > 0 && s->early[0].offset > from && s->early[0].offset < to)
         to = s->early[0].offset;
+    if (to <= from)
+        return; /* once more is granted */
     s->miss_from = from;
     s->miss_end = to;
     session_want(s, WANT_MISS);
@@ -284,13 +286,13 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     }
     int count = decode(m, f, chunk, pieces);
     if (count < 0) {
-        if (receive_within_credit(s, end, f->stored.raw_bytes))
-            note_missing(s, f);
+        if (receive_within_credit(s, offset, end, f->stored.raw_bytes))
+            session_note_missing(s, offset, end);
         return 0;
     }
     for (int i = 0; i < count; i++)
         saved += pieces[i].saved ? pieces[i].slice.len : 0;
-    bool alive = receive_within_credit(s, end, saved);
+    bool alive = receive_within_credit(s, offset, end, saved);
     for (int i = 0; i < count; i++) {
         uint32_t len = pieces[i].slice.len;
         if (alive)

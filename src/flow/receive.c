@@ -172,16 +172,19 @@ static bool pays(struct session *s, uint64_t cost_end)
 }
 
 /* What came as a reference takes no memory of the session's, and is not paid for while it is on its way to
- * the host. The peer may count a little otherwise: what it sends again may have been a reference the first
- * time. */
-bool receive_within_credit(struct session *s, uint64_t end, uint64_t saved)
+ * the host. The peer's count may be ahead of ours (a reference on a slower lane is not here yet) or behind it
+ * (what it sends again may have been a reference the first time): such bytes are not kept, and asked for in
+ * their turn. */
+bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint64_t saved)
 {
     saved += s->saved_in.total + s->early_saved;
-    if (saved > 0)
-        saved += STORED_RAW_MAX;
-    uint64_t cost_end = end > saved ? end - saved : 0;
-    if (end <= s->final && end <= s->consumed + SESSION_RAW_WINDOW && pays(s, cost_end))
+    bool breach = end > s->final || end > s->consumed + SESSION_RAW_WINDOW;
+    if (!breach && pays(s, end > saved ? end - saved : 0))
         return true;
+    if (!breach && mux_stores(s->mux)) {
+        session_note_missing(s, from, end);
+        return false;
+    }
     if (session_may_log(s->mux))
         log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
                  end > s->final ? "end" : "credit");
@@ -227,7 +230,7 @@ void receive_settle(struct session *s)
 static void take_data(struct session *s, const struct frame *f, struct chunk *chunk)
 {
     uint64_t end = f->data.offset + f->data.len;
-    if (s->in > HALF_ENDING || end <= s->received || !receive_within_credit(s, end, 0))
+    if (s->in > HALF_ENDING || end <= s->received || !receive_within_credit(s, f->data.offset, end, 0))
         return;
     uint64_t skip = f->data.offset < s->received ? s->received - f->data.offset : 0;
     struct slice slice = receive_slice(f->data.bytes + skip, f->data.len - (uint32_t)skip, chunk);
@@ -278,7 +281,7 @@ static void grant(struct session *s)
         return;
     s->granted = upto;
     if (s->excess > 0) {
-        uint64_t excess = s->received > upto ? s->received - upto : 0;
+        uint64_t cost = s->received - s->saved_in.total, excess = cost > upto ? cost - upto : 0;
         if (excess < s->excess) {
             s->mux->excess_bytes -= s->excess - excess;
             s->excess = excess;
@@ -305,6 +308,7 @@ void receive_consumed(struct session *s, uint64_t total)
         return;
     consider_window(s);
     grant(s);
+    session_pull_missing(s);
     uint64_t told_ago = s->consumed - s->acked_told;
     if (told_ago >= (s->saved_in.total > 0 ? ACK_EVERY_SAVED_BYTES : ACK_EVERY_BYTES)) {
         session_want(s, WANT_ACK);
