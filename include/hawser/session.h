@@ -16,6 +16,7 @@
 
 #include <sys/queue.h>
 
+#include "hawser/early.h"
 #include "hawser/heap.h"
 #include "hawser/holdings.h"
 #include "hawser/map.h"
@@ -38,14 +39,6 @@ enum session_want {
     WANT_RST = 16,
     WANT_RST_ANSWER = 32,
     WANT_MISS = 64
-};
-
-/* A gap in the received bytes is filled by another lane: what came after it waits here, in order of offset.
- */
-struct early {
-    uint64_t offset;
-    struct slice slice;
-    bool saved; /* came as a reference */
 };
 
 struct session {
@@ -96,9 +89,7 @@ struct session {
     uint64_t granted, acked_told, window;
     uint64_t excess;                   /* received past granted, see mux.excess_bytes */
     uint64_t epoch_us, epoch_consumed; /* for growing the window */
-    struct early *early;
-    uint32_t early_count, early_cap;
-    uint64_t early_bytes, early_saved;
+    struct early_list early;
     struct savings saved_in;       /* received as references and not with the host yet */
     uint64_t miss_from, miss_end;  /* asked for, since references in it did not resolve; equal: nothing */
     uint64_t miss_low, miss_known; /* of all that is missing */
@@ -186,7 +177,6 @@ enum {
     SESSION_BULK_BYTES = 128 * 1024,        /* sent lately: 4 KB a round trip of 60 ms is still interactive */
     SESSION_BULK_WAITING_BYTES = 32 * 1024, /* waiting: either makes it bulk */
     SESSION_TWIN_BYTES = 8 * 1024, /* an interactive session's bytes go over two lanes, if they are no more */
-    SESSION_EARLY_MAX = 8192,      /* slices waiting behind a gap */
     SESSION_STORE_MIN_BYTES = 64,  /* a shorter read is not worth an address */
     SESSION_LINGER_BYTES = 4 << 20, /* bytes that the peer holds wait for more, up to so many, */
     SESSION_LINGER_MAX_US = 25000,  /* and up to so long */

@@ -252,8 +252,9 @@ void session_pull_missing(struct session *s)
         return;
     uint64_t from = s->received > s->miss_low ? s->received : s->miss_low;
     uint64_t to = s->miss_known < s->granted ? s->miss_known : s->granted;
-    if (s->early_count > 0 && s->early[0].offset > from && s->early[0].offset < to)
-        to = s->early[0].offset;
+    uint64_t early = early_first(&s->early);
+    if (early > from && early < to)
+        to = early;
     if (to <= from)
         return; /* once more is granted */
     s->miss_from = from;

@@ -8,7 +8,6 @@
 #include "hawser/session.h"
 
 enum {
-    COPY_BELOW_BYTES = 8192, /* a small slice must not pin a large chunk while a slow host takes its time */
     ACK_EVERY_BYTES = 64 * 1024,
     ACK_EVERY_SAVED_BYTES =
         8 << 20, /* what came as references is in the peer's store too, and costs it nothing */
@@ -108,53 +107,17 @@ static void deliver(struct session *s, struct slice slice, bool saved)
 
 static void drain_early(struct session *s)
 {
-    uint32_t taken = 0;
-    while (taken < s->early_count && s->early[taken].offset <= s->received) {
-        struct early *e = &s->early[taken++];
-        uint64_t skip = s->received - e->offset;
-        s->early_bytes -= e->slice.len;
-        s->early_saved -= e->saved ? e->slice.len : 0;
-        if (skip >= e->slice.len) {
-            chunk_unref(e->slice.chunk);
+    struct early e;
+    while (early_take(&s->early, s->received, &e)) {
+        uint64_t skip = s->received - e.offset;
+        if (skip >= e.slice.len) {
+            chunk_unref(e.slice.chunk);
             continue;
         }
-        e->slice.off += (uint32_t)skip;
-        e->slice.len -= (uint32_t)skip;
-        deliver(s, e->slice, e->saved);
+        e.slice.off += (uint32_t)skip;
+        e.slice.len -= (uint32_t)skip;
+        deliver(s, e.slice, e.saved);
     }
-    if (taken == 0)
-        return;
-    s->early_count -= taken;
-    memmove(s->early, s->early + taken, s->early_count * sizeof(s->early[0]));
-    if (s->early_count == 0) {
-        free(s->early);
-        s->early = NULL;
-        s->early_cap = 0;
-    }
-}
-
-/* Keep bytes that came before those in front of them. 1 kept, 0 held already, or an error. */
-static int keep_early(struct session *s, uint64_t offset, struct slice slice, bool saved)
-{
-    uint32_t at = s->early_count;
-    while (at > 0 && s->early[at - 1].offset > offset)
-        at--;
-    if (at > 0 && s->early[at - 1].offset + s->early[at - 1].slice.len >= offset + slice.len)
-        return 0;
-    if (s->early_count == s->early_cap) {
-        uint32_t cap = s->early_cap == 0 ? 16 : s->early_cap * 2;
-        struct early *bigger = cap <= SESSION_EARLY_MAX ? realloc(s->early, cap * sizeof(*bigger)) : NULL;
-        if (bigger == NULL)
-            return -ENOMEM;
-        s->early = bigger;
-        s->early_cap = cap;
-    }
-    memmove(&s->early[at + 1], &s->early[at], (s->early_count - at) * sizeof(s->early[0]));
-    s->early[at] = (struct early){.offset = offset, .slice = slice, .saved = saved};
-    s->early_count++;
-    s->early_bytes += slice.len;
-    s->early_saved += saved ? slice.len : 0;
-    return 1;
 }
 
 /* Bytes past what was granted are paid from the credit that our greeting gave for new sessions. */
@@ -177,7 +140,7 @@ static bool pays(struct session *s, uint64_t cost_end)
  * their turn. */
 bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint64_t saved)
 {
-    saved += s->saved_in.total + s->early_saved;
+    saved += s->saved_in.total + s->early.saved;
     bool breach = end > s->final || end > s->consumed + SESSION_RAW_WINDOW;
     if (!breach && pays(s, end > saved ? end - saved : 0))
         return true;
@@ -194,7 +157,7 @@ bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint6
 
 struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chunk)
 {
-    if (len < COPY_BELOW_BYTES)
+    if (len < EARLY_SMALL_BYTES) /* it must not pin a large chunk while a slow host takes its time */
         return slice_copy(bytes, len);
     return (struct slice){.chunk = chunk_ref(chunk), .off = (uint32_t)(bytes - chunk->bytes), .len = len};
 }
@@ -212,7 +175,7 @@ bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool 
         deliver(s, slice, saved);
         return true;
     }
-    int kept = keep_early(s, offset, slice, saved);
+    int kept = early_keep(&s->early, offset, slice, saved);
     if (kept <= 0)
         chunk_unref(slice.chunk);
     if (kept < 0)

@@ -193,12 +193,7 @@ static void session_free(struct session *s)
 static void drop_bytes(struct session *s)
 {
     replay_drop(&s->replay);
-    for (uint32_t i = 0; i < s->early_count; i++)
-        chunk_unref(s->early[i].slice.chunk);
-    free(s->early);
-    s->early = NULL;
-    s->early_count = s->early_cap = 0;
-    s->early_bytes = s->early_saved = 0;
+    early_clear(&s->early);
     savings_clear(&s->saved_out);
     savings_clear(&s->saved_in);
     if (s->mux->home->store != NULL)
