@@ -157,7 +157,7 @@ struct mux {
     size_t refused_next;
     uint64_t breach_second_us; /* a peer may break the protocol at will: so many lines a second */
     uint64_t breaches_logged;
-    struct event late_acks, hold, linger;
+    struct event late_acks, hold, linger, say_again;
     struct mux_totals totals;
     size_t live;           /* sessions in memory */
     uint64_t far_sessions; /* live, opened by the peer */
@@ -182,6 +182,7 @@ enum {
     SESSION_LINGER_MAX_US = 25000,  /* and up to so long */
     SESSION_READ_AHEAD_HIT_BYTES = 8 << 20,
     MUX_ANSWERS_MAX = 65536,
+    MUX_SAY_AGAIN_S = 5,   /* what the peer has not answered */
     MUX_NOTES_MAX = 65536, /* HOLD and DROP waiting to be sent */
     MUX_LINGER_TICK_US = 5000,
     MUX_ACK_LATE_US = 20000,
@@ -204,6 +205,8 @@ void session_reset(struct session *s, enum frame_rst_reason reason);
 bool session_may_log(struct mux *m);
 /* The peer's RST. */
 void session_take_rst(struct session *s, const struct frame *f);
+/* Want FIN or RST again, if it was said and not answered; false when nothing is. */
+bool session_say_again(struct session *s);
 /* What came before the peer's RST is delivered, or will not come: reset our host, answer. */
 void session_finish_reset(struct session *s);
 /* Without a word to the peer: its side is gone. */
@@ -270,6 +273,8 @@ int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chun
 void receive_consumed(struct session *s, uint64_t total);
 
 /* mux.c */
+/* Something was said that the peer has to answer. */
+void mux_await_answer(struct mux *m);
 void mux_answer_rst(struct mux *m, uint64_t id, enum frame_rst_reason reason);
 struct mux_class *mux_class_of(struct mux *m, int class_index);
 /* Count for the session, its class and the peer. */

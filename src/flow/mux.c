@@ -123,6 +123,28 @@ static void hold_is_over(evutil_socket_t fd, short what, void *arg)
     m->answer_count = 0;
 }
 
+/* A lane can be lost at one end before the other: what is said again over one that works may be answered over
+ * the one that does not. So it is said again until it is answered, whatever happens to lanes. */
+static void say_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct mux *m = arg;
+    (void)fd;
+    (void)what;
+    struct session *s;
+    bool any = false;
+    TAILQ_FOREACH (s, &m->sessions, all)
+        any = session_say_again(s) || any;
+    if (any)
+        mux_await_answer(m);
+}
+
+void mux_await_answer(struct mux *m)
+{
+    static const struct timeval patience = {MUX_SAY_AGAIN_S, 0};
+    if (!event_pending(&m->say_again, EV_TIMEOUT, NULL))
+        event_add(&m->say_again, &patience);
+}
+
 static void send_late_acks(evutil_socket_t fd, short what, void *arg)
 {
     struct mux *m = arg;
@@ -320,6 +342,7 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     TAILQ_INIT(&m->lingering);
     event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
     event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
+    event_assign(&m->say_again, loop_base(home->loop), -1, EV_TIMEOUT, say_again, m);
     event_assign(&m->linger, loop_base(home->loop), -1, EV_TIMEOUT, end_lingering, m);
     int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s,
                          learned_rtt_us, &tunnel_events, m);
@@ -341,6 +364,7 @@ static void finish_end(struct mux *m)
     event_del(&m->late_acks);
     event_del(&m->hold);
     event_del(&m->linger);
+    event_del(&m->say_again);
     TAILQ_REMOVE(&m->home->muxes, m, same_home);
     holdings_clear(&m->holdings);
     free(m->notes);

@@ -315,8 +315,6 @@ void session_drop(struct session *s, enum frame_rst_reason reason)
 /* The peer's host reset its connection after bytes that are still on their way to ours: those first. */
 static bool deliver_then_reset(struct session *s, const struct frame *f)
 {
-    if (s->reset_after_final)
-        return false; /* said again: a lane was lost, what is missing may be gone */
     if (f->rst.reason != FRAME_RST_BY_HOST || f->rst.answer != 0 || s->in != HALF_OPEN || s->leg == NULL)
         return false;
     if (f->rst.final <= s->consumed || f->rst.final < s->received)
@@ -335,6 +333,8 @@ void session_take_rst(struct session *s, const struct frame *f)
     bool answered = f->rst.answer != 0, ours = is_reset(s);
     s->rst_heard = true;
     s->wants &= ~(uint32_t)WANT_RST;
+    if (s->reset_after_final && !answered && f->rst.reason == FRAME_RST_BY_HOST)
+        return; /* said again; had it lost some of the bytes with a lane, it would say another reason */
     if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
         session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
                                           ACK was lost */
@@ -345,12 +345,21 @@ void session_take_rst(struct session *s, const struct frame *f)
         s->mux->world->refused(s->mux->world->owner, &s->server, f->rst.reason);
     s->rst_reason = f->rst.reason;
     if (!ours && deliver_then_reset(s, f))
-        return; /* answered when all is delivered: until then the peer says it again after a lost lane, and
-                   waiting ends */
+        return; /* answered when all is delivered */
     reset_halves(s);
     if (!answered)
         session_want(s, WANT_RST_ANSWER);
     session_check_over(s);
+}
+
+bool session_say_again(struct session *s)
+{
+    bool reset = is_reset(s) && !s->rst_heard;
+    bool ended = s->out == HALF_ENDING && s->fin_sent && !s->reset_after_sent;
+    if (s->retired || s->id == 0 || (!reset && !ended))
+        return false;
+    session_want(s, reset ? WANT_RST : WANT_FIN);
+    return true;
 }
 
 void session_finish_reset(struct session *s)

@@ -349,6 +349,8 @@ static int put_want(struct session *s, unsigned slot, uint32_t want, struct curs
         f.rst.final = replay_sent(&s->replay);
         break;
     }
+    if (want == WANT_FIN || want == WANT_RST)
+        mux_await_answer(s->mux);
     int err = frame_put(out, &f);
     if (err == 0 && want == WANT_ACK)
         s->acked_told = s->consumed;
