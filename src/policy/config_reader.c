@@ -27,8 +27,9 @@
 enum { INDENTED_KEY_MAX = 40 };
 
 /* "NAME:LINE: reason", cut to size. */
-static void message_format(const struct config_reader *r, unsigned line, const char *fmt, va_list args,
-                           char out[static CONFIG_ERROR_MAX])
+__attribute__((format(printf, 3, 0))) static void message_format(const struct config_reader *r, unsigned line,
+                                                                 const char *fmt, va_list args,
+                                                                 char out[static CONFIG_ERROR_MAX])
 {
     int used = snprintf(out, CONFIG_ERROR_MAX, "%.200s:%u: ", r->name, line == 0 ? 1 : line);
     char *reason = out + used;
