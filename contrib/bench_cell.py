@@ -47,7 +47,8 @@ class OutOfTime(Exception):
 
 @dataclass
 class Setting:
-    """What one cell is to be: contender, link, size and the axes. It gathers the processes' peak memory."""
+    """What one cell is to be: contender, link, size and the axes. It gathers the processes' peak memory, and
+    the logs where something failed."""
 
     kind: type
     options: dict = field(default_factory=dict)  # of the contender
@@ -60,6 +61,7 @@ class Setting:
     workers: int | None = None
     at_once: int | None = None
     peaks: dict = field(default_factory=dict)  # {side: {process: bytes}}
+    logs: dict = field(default_factory=dict)  # of a cell that failed: {name: its end}
 
     @property
     def link(self):
@@ -102,8 +104,9 @@ class Cell:
         return self
 
     def __exit__(self, kind, error, trace):
-        if kind and not issubclass(kind, (OutOfTime, Missing)) and os.environ.get("HAWSER_BENCH_LOGS"):
-            type(self.net).print_logs(self.net)
+        if kind and not issubclass(kind, (OutOfTime, Missing)):
+            for path in self.net.logs:
+                self.setting.logs[os.path.basename(path)] = bed.tail(path)
         self._note_peaks()
         self.close()
 

@@ -289,7 +289,8 @@ class Command(Contender):
                 "PORTS": " ".join(str(port) for port in PORTS)})
 
         def ready():
-            assert process.poll() is None, f"the command of {self.name} ended at the {host.name} node: {bed.tail(log)}"
+            assert process.poll() is None, \
+                f"the command of {self.name} ended with {process.returncode} at the {host.name} node; it must stay: {bed.tail(log)}"
             return os.path.getsize(log) > 0 if self.transparent else all(host.listening(port) for port in PORTS)
         bed.wait_for(ready, 30, f"{self.name} to be ready at the {host.name} node")
 

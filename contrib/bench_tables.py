@@ -120,6 +120,7 @@ class Table:
     chart: tuple = ()  # metrics that --plot draws
     figures: list = field(default_factory=list)  # [] the workload's
     size: int | None = None
+    quick_size: int | None = None
     command: str = ""  # "": that of the table
 
     def settings(self, plan):
@@ -132,7 +133,8 @@ class Table:
             more = dict(more)
             run = WORKLOADS[more.pop("workload", self.workload)].run
             kind, options = CONTENDERS[name]
-            size = plan.size or self.size or (workload.quick if plan.quick else workload.size)
+            here = (self.quick_size or self.size or workload.quick) if plan.quick else self.size or workload.size
+            size = plan.size or here
             profile = workload.profile if self.profile == "" else self.profile
             yield key, run, {"kind": kind, "options": options, "profile": profile, "size": size, **more}
 
@@ -187,8 +189,9 @@ TABLES = {
     "compress": Table("Text on plain veth at level 1 (lines of a log), CPU seconds a GB; the far node sends", "compress",
                       _rows("hawser"), ("hawser",)),
     "sessions": Table("New connections, 200 bytes up, 2000 down, plain veth", "short",
-                      _rows("hawser", Haproxy.name, Stunnel.name), ("hawser", "haproxy"), chart=("a_core_second",)),
-    "short": Table("The same over geo, 256 at once", "short", _rows(*FAST), None, "geo", ("a_second",), size=2000),
+                      _rows("hawser", Haproxy.name, Stunnel.name), ("hawser", "haproxy"), chart=("a_core_second",),
+                      size=6000, quick_size=3000),
+    "short": Table("New connections over geo, 256 at once", "short", _rows(*FAST), None, "geo", ("a_second",), size=2000),
     "idle": Table("Idle connections, private memory of each", "idle", _rows("hawser", Haproxy.name, Stunnel.name),
                   ("hawser",), chart=("near_kb", "far_kb")),
     "concurrency": Table("New connections by how many are open at once, plain veth", "short",
@@ -196,7 +199,7 @@ TABLES = {
                          chart=("a_second",)),
     "throttle": Table("Incompressible bytes on plain veth, each node with a share of a processor", "cold",
                       _axis(["hawser", Haproxy.name, Stunnel.name, "kcptun"], "cpu", (100, 50, 25), "{} % of a CPU"), None, None,
-                      ("mbit_s",), [("mbit_s", "Mbit/s", 0), *COST, *MEMORY], 128 * MB),
+                      ("mbit_s",), [("mbit_s", "Mbit/s", 0), *COST, *MEMORY], 256 * MB),
     "workers": Table("Eight downloads at once on plain veth, by workers", "parallel",
                      _axis(["hawser", Haproxy.name], "workers", (1, 2, 4), "{} workers"), None, chart=("mbit_s",)),
 }
