@@ -125,7 +125,7 @@ static void check_equal(const struct frame *got, const struct frame *want)
     case FRAME_HOLD:
         ck_assert_uint_eq(got->segment.from, want->segment.from);
         ck_assert_uint_eq(got->segment.to, want->segment.to);
-        /* fall through */
+        __attribute__((fallthrough));
     case FRAME_DROP:
         ck_assert_uint_eq(got->segment.segment.epoch, want->segment.segment.epoch);
         ck_assert_uint_eq(got->segment.segment.number, want->segment.segment.number);
