@@ -12,7 +12,8 @@ set -euo pipefail
 
 # A package, or package:FILE where an existing FILE does as well (another flavour of the same program).
 build_packages='build-essential cmake ninja-build pkg-config python3 check
-    libevent-dev libssl-dev libinih-dev libnftables-dev libmnl-dev libcap-dev libjansson-dev libxxhash-dev libzstd-dev'
+    libevent-dev libssl-dev libinih-dev libnftables-dev libmnl-dev libcap-dev libjansson-dev libxxhash-dev libzstd-dev
+    libpcap-dev'
 run_packages='nftables iptables iproute2 procps ca-certificates'
 test_packages='curl nginx-light:/usr/sbin/nginx iperf3 stunnel4 haproxy openssh-server openssh-client openssl
     kcptun:/usr/bin/kcptun-client python3 iproute2 nftables iptables ethtool procps tmux
