@@ -62,21 +62,22 @@ struct session {
 
     /* out */
     struct replay replay;
-    struct store_stream stream; /* where matching and storing go on; see dedup.c */
-    struct savings saved_out;   /* sent as references and not acknowledged */
-    bool urgent;                /* some of what waits is not known to the peer, or began a message */
-    uint64_t put_us;            /* the last STORED */
-    uint64_t linger_us;         /* since when it waits for more of the same; 0: does not */
-    uint64_t allowed;           /* the leg may read up to this offset */
-    uint64_t raw_limit;         /* offset up to which the peer takes bytes, */
-    uint64_t limit;             /* and up to which it pays for them: what was saved does not count */
-    uint64_t opening_used;      /* of the tunnel's opening credit */
-    uint64_t send_reserved;     /* of memory->growth */
-    struct heap_node turn;      /* in its class's heap while something can be sent */
-    uint8_t turn_lane;          /* which heap */
-    double last_key;            /* log2 of the bytes sent lately, see transmit.c */
-    int open_slot;              /* lane of the last OPEN */
-    int last_slot;              /* lane of the last DATA, -1 none */
+    struct store_stream stream;     /* where matching and storing go on; see dedup.c */
+    struct savings saved_out;       /* sent as references and not acknowledged */
+    bool urgent;                    /* some of what waits is not known to the peer, or began a message */
+    uint64_t put_us;                /* the last STORED */
+    uint64_t plain_from, plain_end; /* what the peer asked for last: goes without references */
+    uint64_t linger_us;             /* since when it waits for more of the same; 0: does not */
+    uint64_t allowed;               /* the leg may read up to this offset */
+    uint64_t raw_limit;             /* offset up to which the peer takes bytes, */
+    uint64_t limit;                 /* and up to which it pays for them: what was saved does not count */
+    uint64_t opening_used;          /* of the tunnel's opening credit */
+    uint64_t send_reserved;         /* of memory->growth */
+    struct heap_node turn;          /* in its class's heap while something can be sent */
+    uint8_t turn_lane;              /* which heap */
+    double last_key;                /* log2 of the bytes sent lately, see transmit.c */
+    int open_slot;                  /* lane of the last OPEN */
+    int last_slot;                  /* lane of the last DATA, -1 none */
     struct {
         uint64_t from, end; /* of unacknowledged bytes that went over the lane: they may be lost with it */
     } slots[CONFIG_LANES_MAX];

@@ -81,15 +81,15 @@ struct referred {
     uint64_t unpaid; /* of them: what takes no credit */
 };
 
-/* One operation for a piece of the replay; the bytes that it covers, 0: no room. */
+/* One operation for a piece of the replay; the bytes that it covers, 0: no room. plain: not a reference. */
 static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer *w, const struct slice *part,
-                          struct referred *referred)
+                          bool plain, struct referred *referred)
 {
     struct mux *m = s->mux;
     const struct segment_id *id = &part->chunk->segment;
     bool known = chunk_is_segment(part->chunk) && store_source(m->home->store, id) >= 0, held = false;
     uint32_t len = known ? holdings_span(&m->holdings, id, slot, part->off, part->len, &held) : part->len;
-    if (held && len >= REFERENCE_MIN_BYTES) {
+    if (held && !plain && len >= REFERENCE_MIN_BYTES) {
         if (!stored_put_reference(w, id, part->off, len))
             return 0;
         referred->checksum = stored_checksum(referred->checksum, slice_bytes(part), len);
@@ -124,7 +124,8 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
         part.len -= c->byte;
         if (part.len > available - w.raw_bytes)
             part.len = (uint32_t)(available - w.raw_bytes);
-        uint32_t len = put_piece(s, slot, &w, &part, &referred);
+        bool plain = c->offset >= s->plain_from && c->offset < s->plain_end;
+        uint32_t len = put_piece(s, slot, &w, &part, plain, &referred);
         if (len == 0)
             break;
         replay_skip(&s->replay, c, len);
@@ -174,6 +175,8 @@ void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
     if (s->out > HALF_ENDING || from >= to)
         return;
     replay_each(r, from, to, take_back_part, s->mux);
+    s->plain_from = from;
+    s->plain_end = to;
     replay_send_again(r, from, to);
     s->mux->totals.missed_bytes += to - from;
     s->urgent = true;
@@ -240,6 +243,8 @@ void session_note_missing(struct session *s, uint64_t from, uint64_t end)
         s->miss_low = from;
     if (end > s->miss_known)
         s->miss_known = end;
+    if (from < s->miss_end && end > s->miss_from)
+        s->miss_end = s->miss_from; /* the answer does not do either */
     s->mux->totals.misses++;
     session_pull_missing(s);
 }

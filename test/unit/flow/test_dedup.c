@@ -265,6 +265,20 @@ START_TEST(references_that_do_not_resolve_are_asked_for)
 }
 END_TEST
 
+/* One session's ACK says that the bytes are held again, which another has just asked for. */
+START_TEST(many_ask_for_the_same)
+{
+    enum { PAIRS = 12 };
+    struct bed_end ends[2 * PAIRS];
+    bed_carry(UP, known, LEN, NULL);
+    rig_on(rig.nodes[1].home.loop, disorders[_i], &rig.nodes[1]);
+    for (int i = 0; i < PAIRS; i++)
+        bed_open(&ends[2 * i], 0, known, LEN, known, 0);
+    bed_transfer(ends, 2 * PAIRS, NULL);
+    bed_close(ends, 2 * PAIRS);
+}
+END_TEST
+
 START_TEST(once_asked_for_they_are_held_again)
 {
     bed_carry(UP, known, LEN, NULL);
@@ -299,6 +313,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, what_both_evicted_goes_as_new, 0, 2);
     tcase_add_loop_test(t, what_one_evicted_goes_as_new_once, 0, 4);
     tcase_add_loop_test(t, references_that_do_not_resolve_are_asked_for, 0, 2);
+    tcase_add_loop_test(t, many_ask_for_the_same, 0, 2);
     tcase_add_test(t, once_asked_for_they_are_held_again);
     tcase_add_test(t, lanes_are_lost_while_bytes_are_asked_for);
 }

@@ -1,0 +1,392 @@
+/* test_dedup_hostile.c - references, notes and requests that a peer may not make or that are false: no host
+ * gets a wrong byte of it, no memory is taken past the credit, and the session goes on unless the protocol
+ * was broken. */
+#include "flow/dedup_bed.h"
+
+enum { LEN = 4 * BED_MB, SPAN = 5000, STRANGER = 99 };
+
+static const struct segment_id strange = {0x5354, 1};
+static uint8_t *known;
+
+static void set_up(void)
+{
+    bed_start((struct rig_options){.loops = 2});
+    known = bed_noise(1, LEN);
+}
+
+static void tear_down(void)
+{
+    bed_end();
+    free(known);
+}
+
+/* ---- frames that no node of ours would write ---- */
+
+/* One frame, given to node 1 as if node 0 had sent it. */
+struct forged {
+    struct frame frame;       /* but for a STORED, which is: */
+    struct segment_id id;     /* one reference */
+    uint32_t off, len, spoil; /* spoil: added to the checksum */
+    const uint8_t *bytes;     /* what is there */
+    uint64_t skip;            /* from where the session is */
+    int result;
+};
+
+static struct session *first_session(struct rig_node *n)
+{
+    struct session *s = TAILQ_FIRST(&n->mux->sessions);
+    ck_assert_ptr_nonnull(s);
+    return s;
+}
+
+static void give_reference(struct forged *g, struct rig_node *n)
+{
+    struct chunk *chunk = chunk_new(CHUNK_STANDARD_BYTES);
+    ck_assert_ptr_nonnull(chunk);
+    struct session *s = first_session(n);
+    struct cursor_out out = cursor_out_over(chunk->bytes, CHUNK_STANDARD_BYTES);
+    struct stored_writer w;
+    ck_assert(stored_begin(&w, &out, s->id, s->received + g->skip));
+    ck_assert(stored_put_reference(&w, &g->id, g->off, g->len));
+    stored_end(&w, (uint32_t)stored_checksum(0, g->bytes, g->len) + g->spoil);
+    struct cursor block = cursor_over(chunk->bytes, (size_t)(out.at - chunk->bytes));
+    struct frame f;
+    ck_assert_int_eq(frame_next(&block, &f), 1);
+    g->result = receive_frame(n->mux, 0, &f, chunk);
+    chunk_unref(chunk);
+}
+
+static void give(void *arg)
+{
+    struct forged *g = arg;
+    struct rig_node *n = &rig.nodes[1];
+    if (g->bytes != NULL) {
+        give_reference(g, n);
+        return;
+    }
+    if (g->frame.type != FRAME_HOLD && g->frame.type != FRAME_DROP)
+        g->frame.session = first_session(n)->id;
+    g->result = receive_frame(n->mux, 0, &g->frame, NULL);
+}
+
+static int forge(struct forged g)
+{
+    rig_on(rig.nodes[1].home.loop, give, &g);
+    return g.result;
+}
+
+/* ---- references ---- */
+
+static void keep_strange(void *arg)
+{
+    struct rig_node *n = arg;
+    struct slice slice;
+    ck_assert_int_eq(store_fill(n->home.store, STRANGER, &strange, 0, known, SPAN, &slice), 0);
+    chunk_unref(slice.chunk);
+}
+
+/* The first of the bytes that node 0 sent, as both stores have them. */
+static const struct segment_id sent_first = {1, 1};
+
+static void has_sent_first(void *arg)
+{
+    struct rig_node *n = arg;
+    struct slice slice;
+    ck_assert(store_resolve(n->home.store, &sent_first, 0, SPAN, &slice));
+    ck_assert_int_eq(memcmp(slice_bytes(&slice), known, SPAN), 0);
+    chunk_unref(slice.chunk);
+}
+
+static const struct {
+    const char *what;
+    struct segment_id id;
+    uint32_t off, spoil;
+} unresolved[] = {
+    {"bytes of another peer", {0x5354, 1}, 0, 0},
+    {"a segment that is not here", {0x5354, 2}, 0, 0},
+    {"an own segment that is not here", {2, 500}, 0, 0},
+    {"bytes behind what is filled", {1, 1}, STORE_SEGMENT_BYTES - SPAN, 0},
+    {"bytes half of which are filled", {1, 1}, LEN - SPAN / 2, 0},
+    {"a wrong checksum", {1, 1}, 0, 1},
+};
+
+/* A session stands open; the forged reference is not delivered, and what its host sends then is. */
+START_TEST(what_does_not_resolve_is_not_delivered)
+{
+    struct bed_end ends[2];
+    bed_carry(true, known, LEN, NULL);
+    rig_on(rig.nodes[1].home.loop, has_sent_first, &rig.nodes[1]);
+    rig_on(rig.nodes[1].home.loop, keep_strange, &rig.nodes[1]);
+    bed_open(ends, 0, known, LEN, known, 0);
+    int err = forge((struct forged){.id = unresolved[_i].id,
+                                    .off = unresolved[_i].off,
+                                    .len = SPAN,
+                                    .spoil = unresolved[_i].spoil,
+                                    .bytes = known});
+    ck_assert_msg(err == 0 && bed_cost(1).totals.misses == 1, "%s: %d", unresolved[_i].what, err);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+}
+END_TEST
+
+/* The same, right in everything: the test above refuses for the reason it gives. */
+START_TEST(what_resolves_is_delivered)
+{
+    struct bed_end ends[2];
+    bed_carry(true, known, LEN, NULL);
+    bed_open(ends, 0, known, LEN, known, 0);
+    ck_assert_int_eq(forge((struct forged){.id = sent_first, .len = SPAN, .bytes = known}), 0);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 0);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+}
+END_TEST
+
+/* ---- notes and requests ---- */
+
+static struct frame note_of(enum frame_type type, uint64_t epoch, uint32_t number)
+{
+    struct frame f = {.type = type};
+    f.segment.segment = (struct segment_id){.epoch = epoch, .number = number};
+    f.segment.to = STORED_SEGMENT_SPAN;
+    return f;
+}
+
+/* Node 1 believes that node 0 holds what node 1 has not even stored yet. */
+START_TEST(a_false_hold_costs_a_miss)
+{
+    bed_carry(false, known + LEN / 2, LEN / 2, NULL);
+    for (uint32_t number = 1; number < 8; number++) {
+        ck_assert_int_eq(forge((struct forged){.frame = note_of(FRAME_HOLD, 2, number)}), 0);
+        ck_assert_int_eq(forge((struct forged){.frame = note_of(FRAME_HOLD, 1, number)}), 0);
+    }
+    bed_carry(false, known, LEN, NULL);
+    ck_assert_uint_gt(bed_cost(0).totals.misses, 0);
+    ck_assert_uint_lt(bed_wire_of(false, known, LEN), LEN / 100);
+}
+END_TEST
+
+START_TEST(a_false_drop_costs_literals)
+{
+    bed_carry(false, known, LEN, NULL);
+    for (uint32_t number = 1; number < 8; number++)
+        ck_assert_int_eq(forge((struct forged){.frame = note_of(FRAME_DROP, 2, number)}), 0);
+    ck_assert_uint_gt(bed_wire_of(false, known, LEN), LEN);
+    ck_assert_uint_lt(bed_wire_of(false, known, LEN), LEN / 100);
+    ck_assert_uint_eq(bed_cost(0).totals.misses, 0);
+}
+END_TEST
+
+static const uint64_t asked[][2] = {{0, 1},       {0, FRAME_OFFSET_MAX},     {LEN, 1},
+                                    {LEN - 1, 2}, {FRAME_OFFSET_MAX - 1, 1}, {1000, LEN / 2}};
+
+static void ask_for_all(void)
+{
+    for (size_t i = 0; i < sizeof(asked) / sizeof(asked[0]); i++) {
+        struct frame f = {.type = FRAME_MISS, .miss = {.offset = asked[i][0], .len = asked[i][1]}};
+        ck_assert_int_eq(forge((struct forged){.frame = f}), 0);
+    }
+}
+
+/* Before anything was sent, in the middle, and when all is acknowledged. */
+START_TEST(a_request_for_anything_is_harmless)
+{
+    struct bed_end ends[2];
+    bed_carry(false, known, LEN, NULL);
+    bed_open(ends, 0, known, 0, known, LEN);
+    ends[0].keep_open = ends[1].keep_open = true;
+    ask_for_all();
+    bed_transfer(ends, 2, ask_for_all);
+    ask_for_all();
+    bed_close(ends, 2);
+}
+END_TEST
+
+/* Without stores these frames are unknown. */
+START_TEST(frames_of_a_feature_that_is_not_in_use)
+{
+    struct bed_end ends[2];
+    bed_end();
+    bed_listener = rig_listen(&bed_port);
+    rig_start(&rig, (struct rig_options){.loops = 2});
+    rig_wait_up(&rig);
+    bed_open(ends, 0, known, LEN, known, LEN);
+    struct frame miss = {.type = FRAME_MISS, .miss = {.len = 1}};
+    ck_assert_int_eq(forge((struct forged){.frame = note_of(FRAME_HOLD, 2, 1)}), -ERR_WIRE_UNKNOWN);
+    ck_assert_int_eq(forge((struct forged){.frame = note_of(FRAME_DROP, 2, 1)}), -ERR_WIRE_UNKNOWN);
+    ck_assert_int_eq(forge((struct forged){.frame = miss}), -ERR_WIRE_UNKNOWN);
+    ck_assert_int_eq(forge((struct forged){.id = sent_first, .len = SPAN, .bytes = known}),
+                     -ERR_WIRE_UNKNOWN);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+}
+END_TEST
+
+/* ---- credit ---- */
+
+/* _i: past the raw limit, or past where the session ended. */
+START_TEST(a_reference_past_credit_or_end_resets_the_session)
+{
+    struct bed_end ends[2];
+    bed_carry(true, known, LEN, NULL);
+    bed_open(ends, 0, known, SPAN, known, 0);
+    uint64_t skip = SESSION_RAW_WINDOW - SPAN + 1;
+    if (_i == 1) {
+        ck_assert_int_eq(forge((struct forged){.frame = {.type = FRAME_FIN, .fin = {.final = SPAN}}}), 0);
+        skip = 1;
+    }
+    forge((struct forged){.id = sent_first, .len = SPAN, .bytes = known, .skip = skip});
+    rig_expect_reset(ends[0].fd);
+    bed_close(ends, 2);
+}
+END_TEST
+
+struct progress {
+    uint64_t sent, raw_limit, queued;
+};
+
+static void read_progress(void *arg)
+{
+    struct progress *p = arg;
+    const struct session *out = first_session(&rig.nodes[0]);
+    p->sent = replay_sent(&out->replay);
+    p->raw_limit = out->raw_limit;
+}
+
+static void read_queue(void *arg)
+{
+    struct progress *p = arg;
+    const struct session *in = first_session(&rig.nodes[1]);
+    p->queued = in->received - in->consumed + in->early.bytes;
+}
+
+static struct progress progress(void)
+{
+    struct progress p = {0};
+    rig_on(rig.nodes[0].home.loop, read_progress, &p);
+    rig_on(rig.nodes[1].home.loop, read_queue, &p);
+    return p;
+}
+
+/* Bytes that cost nothing are still no more than the raw window, for a host that does not read. */
+START_TEST(references_stop_at_the_raw_limit)
+{
+    enum { MUCH = SESSION_RAW_WINDOW + 16 * BED_MB };
+    uint8_t *much = malloc(MUCH);
+    struct bed_end ends[2];
+    ck_assert_ptr_nonnull(much);
+    for (size_t at = 0; at < MUCH; at += LEN)
+        memcpy(much + at, known, LEN);
+    bed_carry(true, known, LEN, NULL);
+    bed_open(ends, 0, much, MUCH, much, 0);
+    struct progress p;
+    uint64_t since = clock_now_us(), moved = 0;
+    do {
+        bed_end_turn(&ends[0]);
+        p = progress();
+        since = p.sent != moved ? clock_now_us() : since;
+        moved = p.sent;
+        ck_assert_msg(clock_now_us() - since < RIG_HANG_S * 1000000ull, "sent %llu of %llu",
+                      (unsigned long long)p.sent, (unsigned long long)p.raw_limit);
+    } while (p.sent < p.raw_limit);
+    ck_assert_uint_eq(p.sent, p.raw_limit);
+    ck_assert_uint_le(p.queued, SESSION_RAW_WINDOW);
+    ck_assert_uint_lt(budget_used(&rig.nodes[1].memory.growth), SESSION_WINDOW_MAX);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+    free(much);
+}
+END_TEST
+
+static void lose_holdings(void *arg)
+{
+    struct rig_node *n = arg;
+    holdings_clear(&n->mux->holdings);
+}
+
+/* What was to be a reference must come as bytes, far more of it than the window, and new bytes follow. _i:
+ * how many MB of it. */
+START_TEST(a_long_miss_is_pulled_in_windows)
+{
+    size_t len = (size_t)_i * BED_MB, all = len + 3 * BED_MB;
+    bed_end();
+    bed_start((struct rig_options){.loops = 2, .growth = 4 * BED_MB});
+    uint8_t *bytes = bed_noise(9, all);
+    bed_carry(true, bytes, len, NULL);
+    rig_on(rig.nodes[1].home.loop, lose_holdings, &rig.nodes[1]);
+    bed_carry(true, bytes, all, NULL);
+    ck_assert_uint_gt(bed_cost(0).totals.missed_bytes, len / 2);
+    free(bytes);
+}
+END_TEST
+
+struct ahead {
+    uint64_t bytes, window;
+};
+
+static void put_ahead(void *arg)
+{
+    struct ahead *a = arg;
+    first_session(&rig.nodes[0])->limit += a->bytes;
+}
+
+static void read_window(void *arg)
+{
+    struct ahead *a = arg;
+    a->window = first_session(&rig.nodes[1])->window;
+}
+
+/* The peer sends more than credit covers, as it may for a round trip: it does not know yet that our host has
+ * taken a reference, or that one did not resolve. No breach, and no more memory for it than is said; what
+ * goes further is asked for again. Here the receiver is the near end, which has no opening credit to pay
+ * with. _i: by how many KB. */
+static const uint64_t ahead_kb[] = {64, 4096, 28672};
+
+START_TEST(a_peer_may_be_ahead_of_credit_where_references_came)
+{
+    enum { ALL = 40 * BED_MB, BEGINNING = 100000 };
+    struct bed_end ends[2];
+    struct ahead a = {.bytes = ahead_kb[_i] * 1024};
+    bed_end();
+    bed_start((struct rig_options){.loops = 2, .growth = 4 * BED_MB});
+    uint8_t *bytes = bed_noise(9, ALL);
+    memcpy(bytes, known, BEGINNING);
+    bed_carry(true, known, LEN, NULL);
+    bed_open(ends, 1, bytes, 0, bytes, ALL);
+    rig_on(rig.nodes[0].home.loop, put_ahead, &a);
+    rig_on(rig.nodes[1].home.loop, read_window, &a);
+    struct progress p;
+    uint64_t from = clock_now_us();
+    do {
+        ck_assert_msg(clock_now_us() - from < RIG_HANG_S * 1000000ull, "nothing is sent");
+        bed_end_turn(&ends[1]);
+        p = progress();
+    } while (p.sent < a.window + a.bytes);
+    rig_on(rig.nodes[1].home.loop, read_window, &a); /* it may have grown */
+    ck_assert_uint_le(p.queued, a.window + BEGINNING);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+    free(bytes);
+}
+END_TEST
+
+static void add(TCase *t)
+{
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_loop_test(t, what_does_not_resolve_is_not_delivered, 0,
+                        sizeof(unresolved) / sizeof(unresolved[0]));
+    tcase_add_test(t, what_resolves_is_delivered);
+    tcase_add_test(t, a_false_hold_costs_a_miss);
+    tcase_add_test(t, a_false_drop_costs_literals);
+    tcase_add_test(t, a_request_for_anything_is_harmless);
+    tcase_add_test(t, frames_of_a_feature_that_is_not_in_use);
+    tcase_add_loop_test(t, a_reference_past_credit_or_end_resets_the_session, 0, 2);
+    tcase_add_test(t, references_stop_at_the_raw_limit);
+    tcase_add_loop_test(t, a_long_miss_is_pulled_in_windows, 4, 9);
+    tcase_add_loop_test(t, a_peer_may_be_ahead_of_credit_where_references_came, 0, 3);
+}
+
+int main(void)
+{
+    return rig_main("dedup_hostile", add);
+}
