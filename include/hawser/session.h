@@ -178,7 +178,7 @@ enum {
     SESSION_BULK_BYTES = 128 * 1024,        /* sent lately: 4 KB a round trip of 60 ms is still interactive */
     SESSION_BULK_WAITING_BYTES = 32 * 1024, /* waiting: either makes it bulk */
     SESSION_TWIN_BYTES = 8 * 1024, /* an interactive session's bytes go over two lanes, if they are no more */
-    SESSION_STORE_MIN_BYTES = 64,  /* a shorter read is not worth an address */
+    SESSION_STORE_MIN_BYTES = 256, /* a shorter read is not worth an address */
     SESSION_LINGER_BYTES = 4 << 20, /* bytes that the peer holds wait for more, up to so many, */
     SESSION_LINGER_MAX_US = 25000,  /* and up to so long */
     SESSION_READ_AHEAD_HIT_BYTES = 8 << 20,

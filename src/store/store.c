@@ -134,11 +134,12 @@ static void index_bytes(struct store *s, const struct segment *g, uint32_t off, 
 
 /* ---- runs ---- */
 
+/* As long as all that the stream has stored, so that thousands of idle sessions take little. */
 static uint32_t run_length(const struct store_stream *stream)
 {
-    uint64_t length = stream->stored_bytes / STORE_RUN_LEAST_BYTES * STORE_RUN_LEAST_BYTES;
-    if (length < STORE_RUN_LEAST_BYTES)
-        return STORE_RUN_LEAST_BYTES;
+    uint64_t length = stream->stored_bytes / STORE_RUN_FIRST_BYTES * STORE_RUN_FIRST_BYTES;
+    if (length < STORE_RUN_FIRST_BYTES)
+        return STORE_RUN_FIRST_BYTES;
     return length < STORE_RUN_MOST_BYTES ? (uint32_t)length : STORE_RUN_MOST_BYTES;
 }
 

@@ -31,6 +31,7 @@ enum {
     STORE_MATCHES_MOST = STORE_TAKE_MOST_BYTES / STORE_MATCH_MIN + 2,
     STORE_PENDING_MOST = 4096,
     STORE_FRESH_MOST = 65536, /* parts that wait to be collected, of all segments */
+    STORE_RUN_FIRST_BYTES = 1024,
     STORE_RUN_LEAST_BYTES = 16 << 10,
     STORE_RUN_MOST_BYTES = 1 << 20,
     STORE_LEFTOVERS = 32,

@@ -98,11 +98,11 @@ def test_load_sees_what_is_wrong():
 
 
 def test_ten_thousand_mixed_sessions():
-    cap = 256 * MIB
+    cap = 512 * MIB
     with Bed(profile=None) as bed:
         web = bed.nginx()
         web.file("blob", 20 * MIB)
-        pair = bed.pair(near=node(memory="256M", workers=2), far=node(memory="256M", workers=2))
+        pair = bed.pair(near=node(memory="512M", workers=2), far=node(memory="512M", workers=2))
         server = LoadServer(bed.server)
         groups = ["idle:9000", "slow:1000,down=256K,rcvbuf=4096", "short:6000", "stream:20,up=2M,down=3M", "echo:20,rounds=300",
                   "rst:300", "stream:200,up=50K,down=80K,duplex=0"]
@@ -132,7 +132,7 @@ def test_ten_thousand_mixed_sessions():
 def idle_run(workers):
     """10,000 idle sessions through one peer: a fair share for each worker, and little memory."""
     with Bed(profile=None, ipv6=False) as bed:
-        pair = bed.pair(near=node(memory="256M", workers=workers), far=node(memory="256M", workers=workers))
+        pair = bed.pair(near=node(memory="512M", workers=workers), far=node(memory="512M", workers=workers))
         server = LoadServer(bed.server)
         warm = LoadClient(bed.client, server, ["short:50", "stream:2"])
         warm.finish()
@@ -161,7 +161,7 @@ def test_idle_sessions_four_workers():
 
 
 def hub_run(bed, workers):
-    far = node(memory="256M", workers=workers)
+    far = node(memory="512M", workers=workers)
     pair = bed.pair(near=node(memory="64M", workers=1), far=far, timeout=60)
     server = LoadServer(bed.server)
     clients = [LoadClient(branch.client, server, ["idle:500", "short:50"], True, branch.number)
