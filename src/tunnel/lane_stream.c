@@ -82,9 +82,9 @@ static struct compressor *take_level(struct lane_stream *s, int level, uint64_t 
 /* Falls at once and rises slowly: a large block that turns out raw keeps a slow link busy for long. */
 static void note_gain(struct lane_stream *s, uint32_t len, uint32_t packed_len)
 {
-    uint32_t gain = (uint32_t)((uint64_t)len * LANE_GAIN_ONE / packed_len);
-    if (len < GAIN_LEAST_BYTES)
+    if (len < GAIN_LEAST_BYTES || packed_len == 0)
         return;
+    uint32_t gain = (uint32_t)((uint64_t)len * LANE_GAIN_ONE / packed_len);
     if (gain > GAIN_MAX * LANE_GAIN_ONE)
         gain = GAIN_MAX * LANE_GAIN_ONE;
     s->gain = gain < s->gain ? gain : (3 * s->gain + gain) / 4;
