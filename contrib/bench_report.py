@@ -123,7 +123,7 @@ def known_rows(figures, sizes):
                         other=figures.best(table, metric), trouble=figures.trouble(table, "hawser")))
     size = f"{sizes.get('known', 0) // MB} MB"
     add("known", f"the same {size} again, geo, on the WAN both ways", "again_kb", 10, " KB", 1)
-    add("known", "  seconds", "again_s", 1.5, " s", 2)
+    add("known", "  again, seconds", "again_s", 1.5, " s", 2)
     add("known", "  with 100 one-byte edits, on the WAN", "edited_kb", 100, " KB", 1)
     add("known", "  sent back, on the WAN", "upload_kb", 10, " KB", 1)
     add("known", "  sent back, seconds", "upload_s", 1.5, " s", 2)
@@ -210,6 +210,15 @@ def rows_of(document):
     return [row for row in rows if row.measured]
 
 
+def _troubles(document):
+    """What went wrong, once for all measures that it spoilt."""
+    spoilt = {}
+    for row in rows_of(document):
+        if row.trouble:
+            spoilt.setdefault(row.trouble, []).append(row.measure.strip())
+    return [f"{trouble} ({'; '.join(measures)})" for trouble, measures in spoilt.items()]
+
+
 HEADS = ("measure", "reach", "hawser", "best other", "verdict")
 
 
@@ -224,7 +233,7 @@ def table(document):
         text.append("  ".join(cell.ljust(width) if i in (0, 4) else cell.rjust(width)
                               for i, (cell, width) in enumerate(zip(line, widths))).rstrip())
     text.insert(1, "-" * len(text[0]))
-    text += ["", *(f"{row.measure.strip()}: {row.trouble}" for row in rows_of(document) if row.trouble)]
+    text += ["", *_troubles(document)]
     return "\n".join(text).rstrip()
 
 
@@ -293,8 +302,7 @@ def page(document):
              "| " + " | ".join(HEADS) + " |", "|---|---:|---:|---:|---|"]
     for row in rows_of(document):
         lines.append(f"| {row.measure.strip()} | {row.reach} | {row.hawser} | {row.other} | {row.verdict()} |")
-    failed = [row for row in rows_of(document) if row.trouble]
-    lines += ["", *(f"- {row.measure.strip()}: {row.trouble}" for row in failed), ""] if failed else [""]
+    lines += ["", *(f"- {line}" for line in _troubles(document)), ""]
     if document.get("corpora"):
         lines += ["Corpora from packages:", "", *(f"- {name}: {text}" for name, text in sorted(document["corpora"].items())), ""]
     lines += ["## Every contender", "",

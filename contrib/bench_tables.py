@@ -159,7 +159,7 @@ TABLES = {
                  ("hawser", "direct-bbr"), chart=("s",),
                  figures=[("s", "cold, s", 2), ("warm_s", "again after 5 s, s", 2), ("learned_s", "after a restart, s", 2),
                           *COLD[1:]], size=20 * MB),
-    "first": Table("First byte of a new connection over geo", "first-byte", _rows(*ALL), ("hawser", "direct-bbr"),
+    "first": Table("First byte of a new connection over geo", "first-byte", _rows(*ALL), ("hawser",),
                    chart=("median_ms",)),
     "branch": Table("New bytes over branch (40 ms, 100/100 Mbit/s)", "both-ways", _rows(*ALL), None, "branch",
                     ("down_pct", "up_pct")),

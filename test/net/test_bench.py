@@ -1,0 +1,112 @@
+#!/usr/bin/env python3
+"""contrib/hawser-bench: a cell and its figures, and that wrong bytes, a contender that ends and wrong words are told."""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree
+
+import bed
+
+BENCH = os.path.join(bed.SOURCE, "contrib", "hawser-bench")
+
+# Carries bytes as they are; at the near gateway the 5000th that comes back is another.
+RELAY = """
+import os, socket, sys, threading
+
+def carry(source, target, spoil):
+    seen = 0
+    while piece := source.recv(65536):
+        if spoil and seen <= 5000 < seen + len(piece):
+            piece = bytearray(piece)
+            piece[5000 - seen] ^= 1
+        seen += len(piece)
+        target.sendall(piece)
+    target.shutdown(socket.SHUT_WR)
+
+def serve(port):
+    listener = socket.create_server((os.environ["LISTEN"], port))
+    while True:
+        client = listener.accept()[0]
+        server = socket.create_connection((os.environ["NEXT"], port))
+        spoil = len(sys.argv) > 1 and os.environ["SIDE"] == "near"
+        for pair in ((client, server, False), (server, client, spoil)):
+            threading.Thread(target=carry, args=pair, daemon=True).start()
+
+threads = [threading.Thread(target=serve, args=(int(port),)) for port in os.environ["PORTS"].split()]
+for thread in threads:
+    thread.start()
+"""
+
+
+def bench(*words):
+    return subprocess.run([sys.executable, BENCH, *words], capture_output=True, text=True, timeout=100, check=False)
+
+
+def test_cell_and_its_figures():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "found.json")
+        done = bench("--profile", "lan", "--workload", "same-again", "--size", "4M", "--runs", "2", "--json", path)
+        assert done.returncode == 0, done.stdout + done.stderr
+        with open(path, encoding="utf-8") as file:
+            document = json.load(file)
+        (name, rows), = document["results"].items()
+        assert name == "same-again over lan" and len(rows["hawser"]) == 2, rows
+        for found in rows["hawser"]:
+            assert found["kb"] > 4000 > 40 > found["again_kb"] > 0, found
+            assert found["s"] > 0 and found["again_s"] > 0 and found["near_peak_mb"] > 1 and found["far_peak_mb"] > 1, found
+        again = bench("--from", path)
+        assert again.returncode == 0, again.stderr
+
+
+def test_added_contender_carries_and_wrong_bytes_fail():
+    with tempfile.TemporaryDirectory() as folder:
+        relay = os.path.join(folder, "relay.py")
+        with open(relay, "w", encoding="ascii") as file:
+            file.write(RELAY)
+        command = f"exec {sys.executable} {relay}"
+        path = os.path.join(folder, "found.json")
+        done = bench("--profile", "veth", "--workload", "cold", "--size", "1M", "--runs", "1", "--contender", f"fair={command}",
+                     "--contender", f"spoils={command} spoil", "--contender", "ends=echo I give up; exit 3", "--json", path)
+        assert done.returncode == 1, done.stdout + done.stderr
+        with open(path, encoding="utf-8") as file:
+            rows = next(iter(json.load(file)["results"].values()))
+        assert rows["fair"][0]["s"] > 0, rows["fair"]
+        assert "came with other bytes" in rows["spoils"][0]["error"], rows["spoils"]
+        assert "ended with 3" in rows["ends"][0]["error"] and "I give up" in rows["ends"][0]["error"], rows["ends"]
+        assert "spoils, run 1" in done.stderr and "fair" not in done.stderr, done.stderr
+
+
+def test_wrong_words_say_what_to_do():
+    for words, wanted in ((("--size", "1M"), "--workload"), (("--workload", "cold", "--size", "0"), "is no size"),
+                          (("--contender", "nobody"), "add NAME=COMMAND"), (("--contender", "hawser=true"), "another name"),
+                          (("--workload", "cold", "--profile", "moon"), "etc/wanem"),
+                          (("--workload", "cold", "--concurrency", "5"), "short"),
+                          (("--workload", "cold", "--table", "geo"), "leave out")):
+        done = bench(*words)
+        assert done.returncode == 2 and wanted in done.stderr, (words, done.returncode, done.stderr)
+    done = bench("--list")
+    assert done.returncode == 0 and "same-again" in done.stdout and "kcptun" in done.stdout, done.stdout
+
+
+def test_charts_are_drawn():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "found.json")
+        about = {"title": 'A "title"', "command": "--table x", "size": 1 << 20, "counted": False, "chart": ["s", "kb"],
+                 "figures": [["s", "first, s", 2], ["kb", "KB", 0]]}
+        rows = {"one": [{"s": 1.5, "kb": 3}, {"s": 2.5, "kb": 4}], "two": [{"error": "lost"}]}
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump({"results": {"x": rows}, "tables": {"x": about}}, file)
+        done = bench("--from", path, "--plot", folder)
+        if done.returncode == 2:
+            assert "gnuplot-nox" in done.stderr, done.stderr  # it is not installed, and the user knows what to do
+            return
+        assert done.returncode == 1 and "x, two, run 1: lost" in done.stderr, done.stdout + done.stderr
+        text = "".join(xml.etree.ElementTree.parse(os.path.join(folder, "x.svg")).getroot().itertext())
+        assert "one" in text and "first, s" in text, text
+
+
+if __name__ == "__main__":
+    bed.main(globals())
