@@ -77,6 +77,8 @@ void mux_adopt(struct mux *m, struct lane *l);
 
 /* store_events.evicted; owner: the home whose store it is. */
 void mux_segment_evicted(void *owner, const struct segment_id *id);
+/* A segment came back into the home's store: peers that were told before what is held are told of it. */
+void mux_segment_adopted(struct leg_host *home, const struct segment_id *id);
 
 bool mux_is_up(const struct mux *m);
 struct tunnel *mux_tunnel(struct mux *m);

@@ -17,6 +17,7 @@
 #include "hawser/keeper.h"
 #include "hawser/mux.h"
 #include "hawser/rules.h"
+#include "hawser/shelving.h"
 
 enum {
     NODE_WORKERS_MAX = 256,
@@ -93,6 +94,7 @@ struct node {
     struct mux_world mux_world;
     struct mux_memory memory;
     struct budget store_memory; /* of all homes' stores; cap 0: there are none */
+    struct shelving *shelving;  /* of those stores; NULL: in memory only */
     struct greeter_world greeter_world;
     struct bypass bypass;
     char name[CONFIG_NAME_MAX];

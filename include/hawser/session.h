@@ -138,7 +138,8 @@ struct mux {
         uint32_t from, to; /* equal: a DROP, else a HOLD */
     } * notes;             /* about our store, for the peer to know */
     size_t note_count, note_cap;
-    bool announced; /* the peer was told what we hold */
+    bool announced;                      /* the peer was told what we hold */
+    uint64_t noted_us[CONFIG_LANES_MAX]; /* when a note last went over the lane */
     TAILQ_ENTRY(mux) same_home;
     struct mux_class *classes; /* config's classes, then the default one */
     size_t class_count;
@@ -183,8 +184,9 @@ enum {
     SESSION_LINGER_MAX_US = 25000,  /* and up to so long */
     SESSION_READ_AHEAD_HIT_BYTES = 8 << 20,
     MUX_ANSWERS_MAX = 65536,
-    MUX_SAY_AGAIN_S = 5,   /* what the peer has not answered */
-    MUX_NOTES_MAX = 65536, /* HOLD and DROP waiting to be sent */
+    MUX_SAY_AGAIN_S = 5,           /* what the peer has not answered */
+    MUX_NOTES_DOUBT_US = 10000000, /* a lane that is lost later than this after a note had delivered it */
+    MUX_NOTES_MAX = 65536,         /* HOLD and DROP waiting to be sent */
     MUX_LINGER_TICK_US = 5000,
     MUX_ACK_LATE_US = 20000,
     MUX_ACK_LATE_MAX_US = 80000,
@@ -257,7 +259,9 @@ void mux_announce(struct mux *m);
 /* The peer began anew, or is given up: nothing is known of what it holds. */
 void mux_forget_holdings(struct mux *m);
 /* Write HOLD and DROP that wait. */
-void mux_put_notes(struct mux *m, struct cursor_out *out);
+void mux_put_notes(struct mux *m, unsigned slot, struct cursor_out *out);
+/* Notes that went over the lane may not have arrived. */
+void mux_doubt_notes(struct mux *m, unsigned slot);
 
 /* receive.c */
 /* Bytes of the session at an offset, some perhaps known: delivered, kept or dropped. The reference is taken.

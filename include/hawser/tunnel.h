@@ -96,6 +96,8 @@ uint64_t tunnel_rtt_us(const struct tunnel *t);
 uint64_t tunnel_features(const struct tunnel *t);
 /* A number that names the peer (by its key), not 0; once a lane was up. */
 uint32_t tunnel_peer_source(const struct tunnel *t);
+/* The number of a peer with that pin. */
+uint32_t tunnel_source_of(const uint8_t pin[static CONFIG_PIN_BYTES]);
 
 struct tunnel_lane_report {
     unsigned slot;

@@ -364,7 +364,7 @@ int mux_take_note(struct mux *m, const struct frame *f)
     return 0;
 }
 
-void mux_put_notes(struct mux *m, struct cursor_out *out)
+void mux_put_notes(struct mux *m, unsigned slot, struct cursor_out *out)
 {
     size_t taken = 0;
     for (; taken < m->note_count; taken++) {
@@ -376,9 +376,20 @@ void mux_put_notes(struct mux *m, struct cursor_out *out)
         if (frame_put(out, &f) < 0)
             break;
     }
+    if (taken == 0)
+        return;
     m->note_count -= taken;
-    if (taken > 0)
-        memmove(m->notes, m->notes + taken, m->note_count * sizeof(m->notes[0]));
+    memmove(m->notes, m->notes + taken, m->note_count * sizeof(m->notes[0]));
+    m->noted_us[slot] = clock_now_us();
+}
+
+/* Nobody confirms notes. A lane is often renewed soon after a start, which is when most of them are written:
+ * then everything is told once more. */
+void mux_doubt_notes(struct mux *m, unsigned slot)
+{
+    if (m->noted_us[slot] != 0 && clock_now_us() - m->noted_us[slot] < MUX_NOTES_DOUBT_US)
+        m->announced = false;
+    m->noted_us[slot] = 0;
 }
 
 void mux_forget_holdings(struct mux *m)
@@ -386,6 +397,17 @@ void mux_forget_holdings(struct mux *m)
     holdings_clear(&m->holdings);
     m->note_count = 0;
     m->announced = false;
+}
+
+void mux_segment_adopted(struct leg_host *home, const struct segment_id *id)
+{
+    const struct intervals *filled = store_filled(home->store, id);
+    int64_t source = store_source(home->store, id);
+    struct mux *m;
+    TAILQ_FOREACH (m, &home->muxes, same_home) {
+        if (m->announced && filled != NULL)
+            announce_segment(m, id, (uint32_t)source, NULL, filled);
+    }
 }
 
 void mux_segment_evicted(void *owner, const struct segment_id *id)

@@ -58,6 +58,7 @@ static void lane_lost(void *owner, unsigned slot)
 {
     struct mux *m = owner;
     holdings_lane_lost(&m->holdings, slot);
+    mux_doubt_notes(m, slot);
     each(m, session_lane_lost, slot);
 }
 

@@ -471,7 +471,7 @@ int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct curs
     int level = LEVEL_OPEN;
     if (role != TUNNEL_ROLE_BULK) {
         mux_announce(m);
-        mux_put_notes(m, out);
+        mux_put_notes(m, slot, out);
         fill_owed(m, slot, out);
     }
     out->err = 0;

@@ -274,9 +274,9 @@ const struct config_option config_options[] = {
      AT(store_path),
      .flags = CONFIG_RESTART,
      .absent = "the store is in memory only and cold after a restart",
-     .unbuilt = "this version keeps only what it learned about links there; the store is in memory only",
      .syntax = "FOLDER",
-     .help = "The folder of the store. It is made where it is missing."},
+     .help = "The folder of the store: what both ends remember outlives a restart there. It is made where it "
+             "is missing, and for this node alone. Without it the link's rate is learned anew, too."},
     {.section = CONFIG_SECTION_STORE,
      .key = "size",
      .type = CONFIG_TYPE_BYTES,
@@ -285,9 +285,10 @@ const struct config_option config_options[] = {
      .min = 64 * MIB,
      .max = 65536 * GIB,
      .fallback = "4G",
-     .unbuilt = "this version keeps the store in memory only",
      .syntax = "SIZE",
-     .help = "The most that the store takes on disk. Memory is bounded by memory in [node]."},
+     .help =
+         "The most that the store takes on disk; the oldest goes first. What is read back after a start is "
+         "the newest, as much as fits into the store's half of memory in [node]."},
 
     {.section = CONFIG_SECTION_CLASS,
      .key = "ports",

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +24,7 @@ enum {
     LOOK_AT_ADDRESSES_EVERY_S = 15,
     HEAP_KEEP_BYTES = 256 << 20,
     HEAP_MMAP_BYTES = 4 << 20,
+    SHELVING_WAITING_MAX_BYTES = 128 << 20,
 };
 
 /* ---- set-up ---- */
@@ -96,6 +98,37 @@ static int set_up_identity(struct node *n, const struct keeper_engine_start *sta
     return err;
 }
 
+/* Where there are a folder and stores. */
+static int start_shelving(struct node *n, const struct config *c)
+{
+    uint64_t waiting_most = n->store_memory.cap / 4;
+    if (c->store_path == NULL || n->store_memory.cap == 0)
+        return 0;
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write */
+    return shelving_new(&n->shelving, c->store_path, c->store_size_bytes,
+                        waiting_most < SHELVING_WAITING_MAX_BYTES ? waiting_most : SHELVING_WAITING_MAX_BYTES,
+                        n->tunnel_world.pin);
+}
+
+/* Peers find what they filled at the home that they have. */
+static int begin_shelving(struct node *n)
+{
+    const struct config *c = n->landscape->config;
+    int err = 0;
+    if (n->shelving == NULL)
+        return 0;
+    for (size_t i = 0; i < n->workers_min && err == 0; i++)
+        err = shelving_add_home(n->shelving, &n->workers[i]->host);
+    for (size_t i = 0; i < c->peer_count && err == 0; i++) {
+        for (size_t k = 0; k < c->peers[i].pin_count && err == 0; k++)
+            err = shelving_set_home(n->shelving, tunnel_source_of(c->peers[i].pins[k]),
+                                    &n->by_index[i]->home->host);
+    }
+    if (err == 0)
+        shelving_begin(n->shelving);
+    return err;
+}
+
 static int start_workers(struct node *n, const struct config *c)
 {
     n->workers_min = c->workers_min < NODE_WORKERS_MAX ? c->workers_min : NODE_WORKERS_MAX;
@@ -119,6 +152,7 @@ void engine_free(struct node *n)
     n->stopping = true;
     if (n->loop != NULL)
         loop_free(n->loop); /* delivers what waits: before what it names is freed */
+    shelving_free(n->shelving);
     landscape_unref(n->landscape);
     SSL_CTX_free(n->accept_tls);
     SSL_CTX_free(n->dial_tls);
@@ -162,6 +196,8 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         err = set_up_identity(n, start);
     if (err == 0)
         err = landscape_new(&n->landscape, NULL, start->config, NULL, 0);
+    if (err == 0)
+        err = start_shelving(n, start->config);
     if (err == 0)
         err = start_workers(n, start->config);
     if (err == 0)
@@ -285,6 +321,8 @@ int engine_serve(struct node *n)
     int err = intercept_open(n);
     if (err == 0)
         err = peers_apply(n);
+    if (err == 0)
+        err = begin_shelving(n);
     if (err < 0) {
         n->ended = everything_ended;
         stop(n, 1);

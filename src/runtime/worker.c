@@ -99,7 +99,10 @@ static int make_store(struct worker *w)
         return 0;
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EIO;
-    return store_new(&w->host.store, memory, memory->cap, random[0], random[1] | 1, &events, &w->host);
+    int err = store_new(&w->host.store, memory, memory->cap, random[0], random[1] | 1, &events, &w->host);
+    if (err == 0 && w->node->shelving != NULL)
+        store_collect_begin(w->host.store);
+    return err;
 }
 
 static void worker_free(struct worker *w)
@@ -183,6 +186,7 @@ void workers_stop(struct node *n)
     size_t count = atomic_load(&n->worker_count);
     for (size_t i = 0; i < count; i++)
         stop_thread(n->workers[i]);
+    shelving_stop(n->shelving);
     for (size_t i = 0; i < count; i++)
         worker_free(n->workers[i]);
     atomic_store(&n->worker_count, 0);

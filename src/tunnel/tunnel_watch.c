@@ -293,12 +293,17 @@ uint64_t tunnel_features(const struct tunnel *t)
     return t->features;
 }
 
-uint32_t tunnel_peer_source(const struct tunnel *t)
+uint32_t tunnel_source_of(const uint8_t pin[static CONFIG_PIN_BYTES])
 {
     uint32_t source;
-    assert(t->knows_pin);
-    memcpy(&source, t->peer_pin, sizeof(source));
+    memcpy(&source, pin, sizeof(source));
     return source != 0 ? source : 1;
+}
+
+uint32_t tunnel_peer_source(const struct tunnel *t)
+{
+    assert(t->knows_pin);
+    return tunnel_source_of(t->peer_pin);
 }
 
 bool tunnel_is_lower(const struct tunnel *t)

@@ -1,0 +1,376 @@
+#include "hawser/shelving.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "hawser/config.h"
+#include "hawser/err.h"
+#include "hawser/log.h"
+#include "hawser/map.h"
+#include "hawser/mux.h"
+#include "hawser/store.h"
+
+/* Everything crosses by mail. To the thread: parts to write, a home that asks for a segment. To a home: an
+ * answer. A home has at most READS_AHEAD questions under way, so the thread reads one segment while the home
+ * indexes another, and what was read never piles up. */
+
+enum {
+    READS_AHEAD = 2,
+    JOB_COST_BYTES = 256 << 10, /* however small: so many mails may wait */
+    LAST_PART_LEAST_BYTES = 256 /* at the end nothing is waited for */
+};
+
+struct home {
+    struct shelving *shelving;
+    struct leg_host *host;
+    uint32_t number;
+    struct event second;
+    unsigned asked; /* questions under way */
+    bool full;      /* nothing more fits, or nothing more is there */
+    bool stopped;
+};
+
+struct shelving {
+    char *path;
+    uint64_t size_bytes, waiting_most;
+    uint8_t pin[SHELF_PIN_BYTES];
+    struct loop *loop;
+    pthread_t thread;
+    struct home *homes[CONFIG_WORKERS_MAX];
+    uint32_t home_count;
+    struct map by_source;
+    _Atomic uint64_t waiting_bytes;
+    _Atomic uint32_t reading; /* homes that are not full yet */
+    _Atomic bool stopping;
+    struct mail begin;
+
+    struct shelf *shelf; /* the thread's; NULL: memory only */
+    bool failed;         /* the thread's */
+
+    pthread_mutex_t lock;
+    struct shelf_counters counters;
+};
+
+/* ---- on the thread ---- */
+
+static void publish(struct shelving *s)
+{
+    struct shelf_counters now;
+    shelf_read_counters(s->shelf, &now);
+    pthread_mutex_lock(&s->lock);
+    s->counters = now;
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void fail(struct shelving *s, const char *what, int err)
+{
+    s->failed = true;
+    pthread_mutex_lock(&s->lock);
+    s->counters.error = err;
+    pthread_mutex_unlock(&s->lock);
+    if (err == -EWOULDBLOCK)
+        log_error("[store] path = %s: another hawserd uses this folder; give each one of its own. This one "
+                  "keeps its store in memory only",
+                  s->path);
+    else
+        log_error(
+            "[store] path = %s: cannot %s: %s; from now on the store is in memory only, and cold after a "
+            "restart. Mend that, or name another folder, then restart",
+            s->path, what, err_text(err));
+}
+
+struct job {
+    struct mail mail; /* first */
+    struct shelving *shelving;
+    struct chunk *chunk;
+    struct intervals parts;
+    uint64_t cost;
+    uint32_t source, home;
+};
+
+static void write_job(struct mail *m)
+{
+    struct job *j = (struct job *)(void *)m;
+    struct shelving *s = j->shelving;
+    if (s->shelf != NULL) {
+        int err = shelf_append(s->shelf, j->home, j->source, j->chunk, &j->parts);
+        publish(s);
+        if (err < 0 && !s->failed)
+            fail(s, err == -ENOSPC || err == -EDQUOT ? "write, the disk is full" : "write", err);
+    }
+    atomic_fetch_sub(&s->waiting_bytes, j->cost);
+    chunk_unref(j->chunk);
+    intervals_clear(&j->parts);
+    free(j);
+}
+
+struct question {
+    struct mail mail; /* first */
+    struct home *home;
+    int found; /* of shelf_read */
+    struct shelf_segment segment;
+};
+
+static bool is_for(void *arg, uint32_t source, uint32_t number)
+{
+    const struct home *h = arg;
+    const struct shelving *s = h->shelving;
+    if (source != 0)
+        return map_get(&s->by_source, source) == h;
+    return number % s->home_count == h->number;
+}
+
+static void take_answer(struct mail *m);
+
+static void answer(struct mail *m)
+{
+    struct question *q = (struct question *)(void *)m;
+    struct home *h = q->home;
+    struct shelving *s = h->shelving;
+    if (s->shelf != NULL && !atomic_load(&s->stopping)) {
+        q->found = shelf_read(s->shelf, is_for, h, &q->segment);
+        publish(s);
+    }
+    q->mail.deliver = take_answer;
+    loop_post(h->host->loop, &q->mail);
+}
+
+static void *run(void *arg)
+{
+    struct shelving *s = arg;
+    pthread_setname_np(pthread_self(), "hawserd/shelf");
+    loop_run(s->loop);
+    chunk_thread_end();
+    return NULL;
+}
+
+/* ---- at home ---- */
+
+static bool post_job(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts)
+{
+    struct home *h = arg;
+    struct shelving *s = h->shelving;
+    struct job *j = calloc(1, sizeof(*j));
+    if (j == NULL) {
+        intervals_clear(parts);
+        return false;
+    }
+    *j = (struct job){.mail.deliver = write_job,
+                      .shelving = s,
+                      .chunk = chunk_ref(chunk),
+                      .parts = *parts,
+                      .cost = JOB_COST_BYTES + intervals_total(parts),
+                      .source = source,
+                      .home = h->number};
+    uint64_t waiting = atomic_fetch_add(&s->waiting_bytes, j->cost) + j->cost;
+    loop_post(s->loop, &j->mail);
+    return waiting < s->waiting_most;
+}
+
+/* What does not fit waits in the store, where it may be evicted. */
+static void hand_over(struct home *h, uint32_t least_bytes)
+{
+    if (atomic_load(&h->shelving->waiting_bytes) < h->shelving->waiting_most)
+        store_collect(h->host->store, least_bytes, post_job, h);
+}
+
+static void on_second(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    hand_over(arg, SHELF_PART_LEAST_BYTES);
+}
+
+static void ask(struct home *h)
+{
+    while (!h->full && !h->stopped && h->asked < READS_AHEAD) {
+        struct question *q = calloc(1, sizeof(*q));
+        if (q == NULL) {
+            h->full = true;
+            return;
+        }
+        *q = (struct question){.mail.deliver = answer, .home = h};
+        h->asked++;
+        loop_post(h->shelving->loop, &q->mail);
+    }
+}
+
+static void log_what_came_back(struct shelving *s)
+{
+    struct shelf_counters c;
+    shelving_read_counters(s, &c);
+    if (c.bad_files + c.bad_records > 0)
+        log_warn("[store] path = %s: %llu files and %llu parts of files were damaged, cut short or not of "
+                 "this node and version; they are dropped, what was in them crosses the link once more",
+                 s->path, (unsigned long long)c.bad_files, (unsigned long long)c.bad_records);
+    log_info("the store is back: %llu MB were read from %s, which has %llu files of %llu MB",
+             (unsigned long long)c.read_bytes >> 20, s->path, (unsigned long long)c.segments,
+             (unsigned long long)c.bytes >> 20);
+}
+
+static void adopt(struct home *h, struct shelf_segment *segment)
+{
+    struct segment_id id = segment->chunk->segment;
+    int err = store_adopt(h->host->store, segment->chunk, &segment->filled, segment->source);
+    if (err == 0) {
+        mux_segment_adopted(h->host, &id);
+        return;
+    }
+    h->full = h->full || err == -ENOBUFS;
+    chunk_unref(segment->chunk);
+    intervals_clear(&segment->filled);
+}
+
+static void take_answer(struct mail *m)
+{
+    struct question *q = (struct question *)(void *)m;
+    struct home *h = q->home;
+    bool was_full = h->full;
+    h->asked--;
+    if (q->found > 0 && h->stopped) {
+        chunk_unref(q->segment.chunk);
+        intervals_clear(&q->segment.filled);
+    } else if (q->found > 0) {
+        adopt(h, &q->segment);
+    } else {
+        h->full = true;
+    }
+    free(q);
+    if (h->stopped)
+        return;
+    ask(h);
+    if (h->full && !was_full && atomic_fetch_sub(&h->shelving->reading, 1) == 1)
+        log_what_came_back(h->shelving);
+}
+
+/* A home may ask from now on. */
+struct start {
+    struct mail mail; /* first */
+    struct home *home;
+};
+
+static void start_asking(struct mail *m)
+{
+    static const struct timeval second = {1, 0};
+    struct home *h = ((struct start *)(void *)m)->home;
+    free(m);
+    if (h->stopped)
+        return;
+    event_assign(&h->second, loop_base(h->host->loop), -1, EV_PERSIST, on_second, h);
+    event_add(&h->second, &second);
+    ask(h);
+}
+
+static void open_shelf(struct mail *m)
+{
+    struct shelving *s = (struct shelving *)(void *)((char *)m - offsetof(struct shelving, begin));
+    int err = shelf_open(&s->shelf, s->path, s->size_bytes, s->pin);
+    if (err < 0) {
+        fail(s, "use it", err);
+        return;
+    }
+    publish(s);
+    for (uint32_t i = 0; i < s->home_count; i++) {
+        struct start *start = malloc(sizeof(*start));
+        if (start == NULL)
+            return; /* a home that stays cold */
+        *start = (struct start){.mail.deliver = start_asking, .home = s->homes[i]};
+        loop_post(s->homes[i]->host->loop, &start->mail);
+    }
+}
+
+/* ---- life ---- */
+
+int shelving_new(struct shelving **out, const char *path, uint64_t size_bytes, uint64_t waiting_most,
+                 const uint8_t pin[static SHELF_PIN_BYTES])
+{
+    struct shelving *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return -ENOMEM;
+    pthread_mutex_init(&s->lock, NULL);
+    s->size_bytes = size_bytes;
+    s->waiting_most = waiting_most;
+    memcpy(s->pin, pin, SHELF_PIN_BYTES);
+    s->path = strdup(path);
+    int err = s->path == NULL ? -ENOMEM : loop_new(&s->loop);
+    if (err == 0)
+        err = -pthread_create(&s->thread, NULL, run, s);
+    if (err == 0) {
+        *out = s;
+        return 0;
+    }
+    loop_free(s->loop);
+    s->loop = NULL;
+    shelving_free(s);
+    return err;
+}
+
+int shelving_add_home(struct shelving *s, struct leg_host *host)
+{
+    struct home *h = calloc(1, sizeof(*h));
+    if (h == NULL)
+        return -ENOMEM;
+    assert(s->home_count < CONFIG_WORKERS_MAX);
+    *h = (struct home){.shelving = s, .host = host, .number = s->home_count};
+    s->homes[s->home_count++] = h;
+    return 0;
+}
+
+int shelving_set_home(struct shelving *s, uint32_t source, const struct leg_host *host)
+{
+    for (uint32_t i = 0; i < s->home_count; i++) {
+        if (s->homes[i]->host == host)
+            return map_put(&s->by_source, source, s->homes[i]);
+    }
+    return 0;
+}
+
+void shelving_begin(struct shelving *s)
+{
+    atomic_store(&s->reading, s->home_count);
+    s->begin.deliver = open_shelf;
+    loop_post(s->loop, &s->begin);
+}
+
+void shelving_stop(struct shelving *s)
+{
+    if (s == NULL || s->loop == NULL)
+        return;
+    atomic_store(&s->stopping, true);
+    for (uint32_t i = 0; i < s->home_count; i++) {
+        struct home *h = s->homes[i];
+        h->stopped = true;
+        if (event_initialized(&h->second))
+            event_del(&h->second);
+        hand_over(h, LAST_PART_LEAST_BYTES);
+    }
+    loop_stop(s->loop);
+    pthread_join(s->thread, NULL);
+    loop_free(s->loop);
+    s->loop = NULL;
+    shelf_close(s->shelf);
+    s->shelf = NULL;
+}
+
+void shelving_free(struct shelving *s)
+{
+    if (s == NULL)
+        return;
+    shelving_stop(s);
+    for (uint32_t i = 0; i < s->home_count; i++)
+        free(s->homes[i]);
+    map_clear(&s->by_source);
+    pthread_mutex_destroy(&s->lock);
+    free(s->path);
+    free(s);
+}
+
+void shelving_read_counters(struct shelving *s, struct shelf_counters *out)
+{
+    pthread_mutex_lock(&s->lock);
+    *out = s->counters;
+    pthread_mutex_unlock(&s->lock);
+}
