@@ -312,31 +312,43 @@ def page(document):
     return "\n".join(lines + details(document)).rstrip() + "\n"
 
 
-# --- the section of contrib/bench_wanem.py ----------------------------------------------------------
+# --- the sections of other programs, at the end of the page ------------------------------------------
 
-EMULATOR_HEADING = "## The emulator"
-
-
-def _without_emulator(text):
-    """(text, section): the section is the last of the page, "" if there is none."""
-    before, found, rest = text.partition("\n" + EMULATOR_HEADING + "\n")
-    return before.rstrip("\n") + "\n", EMULATOR_HEADING + "\n" + rest if found else ""
+REDUCTION_HEADING = "## Data reduction"  # contrib/bench_dedup.py
+EMULATOR_HEADING = "## The emulator"  # contrib/bench_wanem.py
+HEADINGS = (REDUCTION_HEADING, EMULATOR_HEADING)
 
 
-def _store(path, text, section):
+def _split(text):
+    """(page, {heading: section}) of a page whose sections of others come last."""
+    sections = {}
+    for heading in reversed(HEADINGS):
+        before, found, rest = ("\n" + text).partition("\n" + heading + "\n")
+        if found:
+            text, sections[heading] = before[1:], heading + "\n" + rest
+    return text, sections
+
+
+def _store(path, text, sections):
+    parts = [text, *(sections[heading] for heading in HEADINGS if heading in sections)]
     with open(path, "w", encoding="utf-8") as file:
-        file.write(text + ("\n" + section if section else ""))
+        file.write("\n".join(part.rstrip("\n") + "\n" for part in parts))
+
+
+def _read(path):
+    if not os.path.exists(path):
+        return "", {}
+    with open(path, encoding="utf-8") as file:
+        return _split(file.read())
 
 
 def replace_page(path, text):
-    """Everything but the emulator's section."""
-    section = ""
-    if os.path.exists(path):
-        with open(path, encoding="utf-8") as file:
-            section = _without_emulator(file.read())[1]
-    _store(path, text, section)
+    """Everything but the sections of other programs."""
+    _store(path, text, _read(path)[1])
 
 
-def replace_emulator(path, section):
-    with open(path, encoding="utf-8") as file:
-        _store(path, _without_emulator(file.read())[0], section)
+def replace_section(path, section):
+    """One of those sections, which begins with its heading."""
+    text, sections = _read(path)
+    sections[section.partition("\n")[0]] = section
+    _store(path, text, sections)

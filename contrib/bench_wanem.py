@@ -190,7 +190,7 @@ def main():
                 print(" | ".join(row), flush=True)
     section = render(rows, load)
     if options.write:
-        bench_report.replace_emulator(REPORT, section)
+        bench_report.replace_section(REPORT, section)
     return 1 if any(row[3] == "MISSED" for row in rows) else 0
 
 

@@ -4,7 +4,7 @@
 #   --build   what cmake and the compilers need
 #   --run     what hawserd and its firewall scripts call
 #   --test    what the tests, the demonstration and the checks of the source use
-#   --bench   what contrib/hawser-bench uses beyond that: charts, disk images
+#   --bench   what contrib/hawser-bench and bench_dedup.py use beyond that: charts, disk images, what is compared
 #
 # Without an option: all but --bench. Installs nothing, and does not ask apt, when everything is there. Servers that come
 # with --test (nginx, sshd, haproxy, stunnel) are neither started nor enabled: the tests start their own.
@@ -18,7 +18,7 @@ run_packages='nftables iptables iproute2 procps ca-certificates'
 test_packages='curl nginx-light:/usr/sbin/nginx iperf3 stunnel4 haproxy openssh-server openssh-client openssl
     kcptun:/usr/bin/kcptun-client python3 iproute2 nftables iptables ethtool procps tmux
     clang clang-tidy clang-format libclang-rt-dev cppcheck shellcheck'
-bench_packages='gnuplot-nox:/usr/bin/gnuplot e2fsprogs dpkg'
+bench_packages='gnuplot-nox:/usr/bin/gnuplot e2fsprogs dpkg zstd casync borgbackup'
 
 # Units that those packages would start at the next boot.
 units='nginx.service iperf3.service stunnel4.service haproxy.service ssh.service ssh.socket'

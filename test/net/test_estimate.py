@@ -129,6 +129,12 @@ class EstimateTest(unittest.TestCase):
         answer = self.estimate(self.file("a.bin", content), self.file("b.bin", b"x" + other))
         self.assertTrue(0.5 < self.share(answer) < 0.503, answer)
 
+    def test_paths_come_in_their_order(self):
+        first, second = self.file("z.one", random_bytes(MB)), self.file("a.two", random_bytes(MB))
+        wire = {row["type"]: row["cold"]["wire_bytes"] for row in self.estimate(first, second)["types"]}
+        self.assertGreater(wire["one"], MB)
+        self.assertLess(wire["two"], 2000)
+
     def test_text_is_compressed(self):
         content = text_bytes(4 * MB)
         path = self.file("a.log", content)

@@ -84,14 +84,14 @@ static int explain(const char *path, int err, char error[static ERROR_MAX])
 }
 
 /* A path that was named must be readable; below a folder, what is not is skipped. */
-static int walk(char *const paths[], int (*visit)(void *arg, const FTSENT *file), void *arg,
-                struct skipped *skipped, char error[static ERROR_MAX])
+static int walk_one(char *path, int (*visit)(void *arg, const FTSENT *file), void *arg,
+                    struct skipped *skipped, char error[static ERROR_MAX])
 {
-    FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, by_name);
+    FTS *fts = fts_open((char *[]){path, NULL}, FTS_PHYSICAL | FTS_COMFOLLOW | FTS_NOCHDIR, by_name);
     FTSENT *e;
     int err = 0;
     if (fts == NULL)
-        return explain(paths[0], -errno, error);
+        return explain(path, -errno, error);
     while (err == 0 && (e = fts_read(fts)) != NULL) {
         switch (e->fts_info) {
         case FTS_F:
@@ -122,6 +122,16 @@ static int walk(char *const paths[], int (*visit)(void *arg, const FTSENT *file)
             explain(e->fts_path, err, error);
     }
     fts_close(fts);
+    return err;
+}
+
+/* In the order that was asked for. */
+static int walk(char *const paths[], int (*visit)(void *arg, const FTSENT *file), void *arg,
+                struct skipped *skipped, char error[static ERROR_MAX])
+{
+    int err = 0;
+    for (size_t i = 0; err == 0 && paths[i] != NULL; i++)
+        err = walk_one(paths[i], visit, arg, skipped, error);
     return err;
 }
 
