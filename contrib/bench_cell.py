@@ -39,10 +39,10 @@ def test_program(name):
 
 
 class OutOfTime(Exception):
-    """A transfer that was stopped: how much had come, and after how long."""
+    """A transfer that was stopped: after how long, and how much had come, where that is known."""
 
-    def __init__(self, seconds, done):
-        super().__init__(f"stopped after {seconds:.0f} s at {done / MB:.1f} MB")
+    def __init__(self, seconds, done=None):
+        super().__init__(f"stopped after {seconds:.0f} s" + (f" at {done / MB:.1f} MB" if done is not None else ""))
 
 
 @dataclass
@@ -200,7 +200,7 @@ class Cell:
         target = os.path.join(self.web.root, name)
         transfer = self.net.curl(self.net.client, self.contender.url(name), upload=path, timeout=limit, check=False)
         if transfer.exit == 28:
-            raise OutOfTime(limit, os.path.getsize(target) if os.path.exists(target) else 0)
+            raise OutOfTime(limit)
         assert transfer.exit == 0 and transfer.code in (201, 204), f"curl: {transfer.exit} {transfer.code} {transfer.error}"
         assert bed.sha256_of(target) == bed.sha256_of(path), f"{name} arrived with other bytes"
         return transfer
@@ -226,16 +226,16 @@ class Cell:
                       f"{side}_cpu": (user + system) * GB / size}
         return {prefix + name: value for name, value in found.items()}
 
-    def fetch(self, name, prefix=""):
+    def fetch(self, name, prefix="", limit=None):
         """The figures of a download."""
         size = os.path.getsize(os.path.join(self.web.root, name))
-        limit = self.setting.limit(size, self.link and self.link.down_bps)
+        limit = limit or self.setting.limit(size, self.link and self.link.down_bps)
         return self.figures(prefix, lambda: self.download(name, limit).seconds, size)
 
-    def put(self, path, name, prefix=""):
+    def put(self, path, name, prefix="", limit=None):
         """The figures of an upload."""
         size = os.path.getsize(path)
-        limit = self.setting.limit(size, self.link and self.link.up_bps)
+        limit = limit or self.setting.limit(size, self.link and self.link.up_bps)
         return self.figures(prefix, lambda: self.upload(path, name, limit).seconds, size, "up")
 
     # The load tool of the tests.
