@@ -96,9 +96,11 @@ const struct config_option config_options[] = {
      .max = 1024 * GIB,
      .fallback = "25%",
      .syntax = "SIZE | N%",
-     .help = "The most memory that buffers and the store may take together, as a size or a share (1% to 90%) "
-             "of the "
-             "machine's. A share of a small machine still gives the least size."},
+     .help =
+         "The most memory that buffers and the store may take together, as a size or a share (1% to 90%) "
+         "of the "
+         "machine's. A share of a small machine still gives the least size. Half of it is the store's, if "
+         "that is 64M at least: below, nothing is deduplicated."},
     {.section = CONFIG_SECTION_NODE,
      .key = "sessions",
      .type = CONFIG_TYPE_COUNT,
