@@ -328,7 +328,8 @@ static void take_packet(struct capture *c, int link_type, const struct pcap_pkth
 
 /* ---- files ---- */
 
-static int open_capture(const char *path, pcap_t **out, char error[static ERROR_MAX])
+/* NULL with what to do about it. */
+static pcap_t *open_capture(const char *path, char error[static ERROR_MAX])
 {
     char reason[PCAP_ERRBUF_SIZE];
     struct stat st;
@@ -339,7 +340,7 @@ static int open_capture(const char *path, pcap_t **out, char error[static ERROR_
                  err == -ENOENT ? "correct the name" : "run it as a user who may read that");
         if (file != NULL)
             fclose(file);
-        return err;
+        return NULL;
     }
     pcap_t *p = S_ISREG(st.st_mode) ? pcap_fopen_offline(file, reason) : NULL;
     if (p == NULL) {
@@ -349,7 +350,7 @@ static int open_capture(const char *path, pcap_t **out, char error[static ERROR_
                  "or leave out "
                  "--pcap to take it as a file",
                  path);
-        return -EINVAL;
+        return NULL;
     }
     if (!packet_link_is_known(pcap_datalink(p))) {
         snprintf(error, ERROR_MAX,
@@ -357,37 +358,34 @@ static int open_capture(const char *path, pcap_t **out, char error[static ERROR_
                  "interface, or on 'any'",
                  path, pcap_datalink(p));
         pcap_close(p);
-        return -EINVAL;
+        return NULL;
     }
-    *out = p;
-    return 0;
+    return p;
 }
 
 int captures_measure(char *const paths[], uint64_t *bytes, char error[static ERROR_MAX])
 {
-    int err = 0;
     *bytes = 0;
-    for (size_t i = 0; err == 0 && paths[i] != NULL; i++) {
+    for (size_t i = 0; paths[i] != NULL; i++) {
         struct stat st;
-        pcap_t *p;
-        err = open_capture(paths[i], &p, error);
-        if (err < 0)
-            break;
+        pcap_t *p = open_capture(paths[i], error);
+        if (p == NULL)
+            return -EINVAL;
         if (fstat(fileno(pcap_file(p)), &st) == 0)
             *bytes += (uint64_t)st.st_size;
         pcap_close(p);
     }
-    return err;
+    return 0;
 }
 
 static int carry_capture(struct capture *c, const char *path, char error[static ERROR_MAX])
 {
     struct pcap_pkthdr *header;
     const uint8_t *bytes;
-    pcap_t *p;
-    int got = 0, err = open_capture(path, &p, error);
-    if (err < 0)
-        return err;
+    int got = 0;
+    pcap_t *p = open_capture(path, error);
+    if (p == NULL)
+        return -EINVAL;
     while (c->err == 0 && (got = pcap_next_ex(p, &header, &bytes)) == 1) {
         take_packet(c, pcap_datalink(p), header, bytes);
         progress_add(c->run, header->caplen + 16);
