@@ -1,10 +1,13 @@
 """The store on disk: after a restart of either end, or of both, in order or by kill -9, what crossed before costs
 next to nothing."""
 
+import contextlib
 import os
+import re
 import signal
+import subprocess
 
-from bed import Bed, main, make_text_file, sha256_of, wait_for
+from bed import Bed, main, wait_for
 from bed_hosts import end_groups
 from peers import PATIENCE_S
 
@@ -16,18 +19,14 @@ def folder(bed, name):
     return os.path.join(bed.folder, "store-" + name)
 
 
-def changes(bed, **more):
-    return {name: {"store": {"path": folder(bed, name), **more}, "node": {"memory": "512M", "workers": "1"}}
-            for name in ("near", "far")}
-
-
 class Ends:
-    """Both daemons with a store on disk, to be ended and started again."""
+    """Both daemons with a store on disk, to be ended and started again. near: further keys of its [store]."""
 
-    def __init__(self, bed, **more):
+    def __init__(self, bed, near=None):
         self.bed = bed
-        self.change = changes(bed, **more)
-        self.pair = bed.pair(near=self.change["near"], far=self.change["far"])
+        change = {name: {"store": {"path": folder(bed, name), **more}, "node": {"memory": "512M", "workers": "1"}}
+                  for name, more in (("near", near or {}), ("far", {}))}
+        self.pair = bed.pair(**change)
 
     def on_disk(self, name):
         """Bytes of segments in its folder."""
@@ -101,6 +100,70 @@ def test_after_an_orderly_restart():
 
 def test_after_a_kill():
     each_restart("branch", [(("near",), True), (("far",), True), (("near", "far"), True)])
+
+
+def segments(bed, name):
+    return sorted(entry.path for entry in os.scandir(folder(bed, name)) if entry.name.endswith(".segment"))
+
+
+def test_damage_costs_only_what_was_damaged():
+    """A flipped byte, a file cut short, a file of rubbish: all is delivered, most is still known."""
+    with Bed("branch") as bed:
+        ends = Ends(bed)
+        web = bed.nginx()
+        web.file("blob", SIZE)
+        down(bed, web, "blob")
+        ends.wait_written(SIZE)
+        ends.pair.near.kill_all()
+        ends.pair.near.wait()
+        files = segments(bed, "near")
+        with open(files[0], "r+b") as file:
+            file.seek(5_000_000)
+            byte = file.read(1)
+            file.seek(5_000_000)
+            file.write(bytes([byte[0] ^ 4]))
+        os.truncate(files[1], os.path.getsize(files[1]) - 1000)
+        with open(os.path.join(folder(bed, "near"), "ffffffff00000000.segment"), "wb") as file:
+            file.write(b"hawserSG, but nothing else is right in this file" * 1000)
+        ends.restart(("near",), True)
+        ends.pair.near.wait_log(r"1 files and 2 parts of files were damaged", PATIENCE_S)
+        again = cost(ends, lambda: down(bed, web, "blob"))
+        assert 500_000 < again < 4_000_000, f"{again} bytes"
+
+
+def test_the_smaller_folder_decides():
+    """One end keeps 64 MB of 90: what both have is not sent again, the folder stays within its size."""
+    with Bed("lan") as bed:
+        ends = Ends(bed, near={"size": "64M"})
+        web = bed.nginx()
+        for number in range(6):
+            web.file(f"blob{number}", 15_000_000, seed=number + 1)
+        for number in range(6):
+            down(bed, web, f"blob{number}")
+        ends.restart(("near", "far"), False)
+        assert ends.on_disk("near") <= 64 << 20 < 90_000_000 <= ends.on_disk("far")
+        assert cost(ends, lambda: down(bed, web, "blob5")) < AGAIN
+        assert cost(ends, lambda: down(bed, web, "blob0")) > 14_000_000
+
+
+def test_a_full_disk_means_memory_only():
+    with Bed("lan") as bed, contextlib.ExitStack() as stack:
+        place = folder(bed, "near")
+        os.mkdir(place)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M", "hawser-test", place], check=True)
+        stack.callback(subprocess.run, ["umount", "-l", place], check=True)
+        stack.callback(bed.close)  # first: nobody uses it then
+        ends = Ends(bed)
+        web = bed.nginx()
+        web.file("blob", SIZE)
+        down(bed, web, "blob")
+        ends.pair.near.wait_log(r"cannot write, the disk is full: .*memory only", PATIENCE_S)
+        assert cost(ends, lambda: down(bed, web, "blob")) < AGAIN
+        web.file("more", SIZE, seed=2)
+        down(bed, web, "more")
+        assert len(re.findall(r"disk is full", ends.pair.near.log())) == 1
+        ends.restart(("near",), True)
+        ends.wait_back("near")
 
 
 if __name__ == "__main__":

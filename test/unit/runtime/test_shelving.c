@@ -1,0 +1,351 @@
+/* test_shelving.c - the thread between stores and their folder: homes on threads of their own write, end, and
+ * find everything again, whatever their number is then. */
+#include <check.h>
+#include <dirent.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "hawser/clock.h"
+#include "hawser/log.h"
+#include "hawser/shelving.h"
+#include "hawser/store.h"
+
+enum {
+    HANG_US = 60000000,
+    HOMES = 3,
+    MB = 1 << 20,
+    LEN = 3 * MB,
+    PATH = 300,
+    PATH_MOST = PATH + 300,
+    PEER = 9
+};
+
+static char folder[PATH];
+static uint8_t pin[SHELF_PIN_BYTES] = "the pin of this node, 32 bytes.";
+static struct budget memory;
+static struct shelving *shelving;
+static uint64_t next_epoch;
+static uint8_t own[HOMES][LEN], theirs[LEN];
+
+/* A home as a worker has it. */
+static struct home {
+    struct leg_host host;
+    pthread_t thread;
+    bool running;
+} homes[HOMES];
+static unsigned home_count;
+
+#define until(condition)                                                                                     \
+    do {                                                                                                     \
+        uint64_t began_us = clock_now_us();                                                                  \
+        while (!(condition)) {                                                                               \
+            ck_assert_msg(clock_now_us() - began_us < HANG_US, "hangs: " #condition);                        \
+            sched_yield();                                                                                   \
+        }                                                                                                    \
+    } while (0)
+
+static void *run(void *arg)
+{
+    struct home *h = arg;
+    loop_run(h->host.loop);
+    chunk_thread_end();
+    return NULL;
+}
+
+/* Homes and their stores; nothing runs yet. */
+static void make_homes(unsigned count, uint64_t store_bytes)
+{
+    ck_assert_int_eq(shelving_new(&shelving, folder, 256 * MB, 64 * MB, pin), 0);
+    home_count = count;
+    for (unsigned i = 0; i < count; i++) {
+        struct home *h = &homes[i];
+        memset(h, 0, sizeof(*h));
+        TAILQ_INIT(&h->host.muxes);
+        ck_assert_int_eq(loop_new(&h->host.loop), 0);
+        ck_assert_int_eq(store_new(&h->host.store, &memory, store_bytes, 5, next_epoch++, NULL, NULL), 0);
+        store_collect_begin(h->host.store);
+        ck_assert_int_eq(shelving_add_home(shelving, &h->host), 0);
+    }
+    ck_assert_int_eq(shelving_set_home(shelving, PEER, &homes[count - 1].host), 0);
+}
+
+static void start_homes(void)
+{
+    for (unsigned i = 0; i < home_count; i++) {
+        ck_assert_int_eq(pthread_create(&homes[i].thread, NULL, run, &homes[i]), 0);
+        homes[i].running = true;
+    }
+    shelving_begin(shelving);
+}
+
+static void stop_threads(void)
+{
+    for (unsigned i = 0; i < home_count; i++) {
+        if (!homes[i].running)
+            continue;
+        loop_stop(homes[i].host.loop);
+        pthread_join(homes[i].thread, NULL);
+        homes[i].running = false;
+    }
+    shelving_stop(shelving);
+}
+
+static void free_homes(void)
+{
+    stop_threads();
+    for (unsigned i = 0; i < home_count; i++) {
+        loop_free(homes[i].host.loop);
+        store_free(homes[i].host.store);
+    }
+    shelving_free(shelving);
+    shelving = NULL;
+    ck_assert_uint_eq(budget_used(&memory), 0);
+}
+
+static void set_up(void)
+{
+    uint64_t word = 88172645463325252ULL;
+    log_set_level(LOG_LEVEL_ERROR);
+    budget_init(&memory, 1 << 30);
+    next_epoch = 100;
+    for (size_t i = 0; i < sizeof(own) + sizeof(theirs); i++) {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        *(i < sizeof(own) ? &own[0][0] + i : theirs + (i - sizeof(own))) = (uint8_t)(word >> 24);
+    }
+    snprintf(folder, sizeof(folder), "%s/shelving-XXXXXX", getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(folder));
+}
+
+static void tear_down(void)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+    char path[PATH_MOST];
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+        if (entry->d_name[0] != '.')
+            ck_assert_int_eq(unlink(path), 0);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    rmdir(folder);
+    chunk_thread_end();
+}
+
+static struct shelf_counters counters(void)
+{
+    struct shelf_counters c;
+    shelving_read_counters(shelving, &c);
+    return c;
+}
+
+static int drop(void *arg, struct slice piece)
+{
+    (void)arg;
+    chunk_unref(piece.chunk);
+    return 0;
+}
+
+/* Work for a home's thread, and what it found. */
+struct errand {
+    struct mail mail;
+    struct home *home;
+    struct store_counters *counters;
+    _Atomic bool *done;
+};
+
+static void look_at_store(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    store_read_counters(e->home->host.store, e->counters);
+    free(e);
+    atomic_store(done, true);
+}
+
+static void send_errand(struct home *h, void (*deliver)(struct mail *m), struct store_counters *counters_out)
+{
+    _Atomic bool done = false;
+    struct errand *e = calloc(1, sizeof(*e));
+    *e = (struct errand){.mail.deliver = deliver, .home = h, .counters = counters_out, .done = &done};
+    loop_post(h->host.loop, &e->mail);
+    until(atomic_load(&done));
+}
+
+/* Bytes in all homes' stores. */
+static uint64_t held(void)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < home_count; i++) {
+        struct store_counters c;
+        send_errand(&homes[i], look_at_store, &c);
+        sum += c.segment_bytes;
+    }
+    return sum;
+}
+
+static void take_own(struct home *h)
+{
+    struct store_stream stream = {0};
+    const uint8_t *bytes = own[h - homes];
+    for (uint32_t at = 0; at < LEN; at += STORE_TAKE_MOST_BYTES)
+        ck_assert_int_eq(store_take(h->host.store, &stream, bytes + at, STORE_TAKE_MOST_BYTES, drop, NULL),
+                         0);
+    store_stream_end(h->host.store, &stream);
+}
+
+static void fill_theirs(struct home *h)
+{
+    static const struct segment_id id = {.epoch = 77, .number = 1};
+    struct slice out;
+    ck_assert_int_eq(store_fill(h->host.store, PEER, &id, MB, theirs, LEN, &out), 0);
+    chunk_unref(out.chunk);
+}
+
+static void take_errand(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    take_own(e->home);
+    if (e->home == &homes[home_count - 1])
+        fill_theirs(e->home);
+    free(e);
+    atomic_store(done, true);
+}
+
+static void fill_stores(void)
+{
+    for (unsigned i = 0; i < home_count; i++)
+        send_errand(&homes[i], take_errand, NULL);
+}
+
+/* How many bytes of it the store takes for known. The homes' threads have ended. */
+static uint64_t known(unsigned home, const uint8_t *bytes)
+{
+    struct store_stream stream = {0};
+    struct store_counters before, after;
+    store_read_counters(homes[home].host.store, &before);
+    for (uint32_t at = 0; at < LEN; at += STORE_TAKE_MOST_BYTES)
+        ck_assert_int_eq(
+            store_take(homes[home].host.store, &stream, bytes + at, STORE_TAKE_MOST_BYTES, drop, NULL), 0);
+    store_read_counters(homes[home].host.store, &after);
+    return after.matched_bytes - before.matched_bytes;
+}
+
+enum { NEARLY = LEN - 65536, ALL = HOMES * LEN + LEN };
+
+START_TEST(what_is_new_is_written_while_the_homes_run)
+{
+    make_homes(HOMES, 256 * MB);
+    start_homes();
+    fill_stores();
+    until(counters().written_bytes == ALL);
+    ck_assert_uint_eq(counters().segments, HOMES + 1);
+    free_homes();
+    make_homes(HOMES, 256 * MB);
+    start_homes();
+    until(held() == ALL);
+    ck_assert_uint_eq(counters().read_bytes, ALL);
+    stop_threads();
+    for (unsigned i = 0; i < HOMES; i++) {
+        ck_assert_uint_gt(known(i, own[i]), NEARLY);
+        ck_assert_uint_eq(known(i, own[(i + 1) % HOMES]), 0);
+    }
+    static const struct segment_id id = {.epoch = 77, .number = 1};
+    struct slice out;
+    ck_assert_int_eq(store_source(homes[HOMES - 1].host.store, &id), PEER);
+    ck_assert(store_resolve(homes[HOMES - 1].host.store, &id, MB, LEN, &out));
+    ck_assert_mem_eq(slice_bytes(&out), theirs, LEN);
+    chunk_unref(out.chunk);
+    free_homes();
+}
+END_TEST
+
+START_TEST(an_orderly_end_writes_what_is_left)
+{
+    make_homes(2, 256 * MB);
+    start_homes();
+    fill_stores();
+    free_homes();
+    make_homes(1, 256 * MB); /* fewer homes: all comes to the one that is left */
+    start_homes();
+    until(held() == 3 * LEN);
+    stop_threads();
+    ck_assert_uint_gt(known(0, own[0]), NEARLY);
+    ck_assert_uint_gt(known(0, own[1]), NEARLY);
+    ck_assert_uint_gt(known(0, theirs), NEARLY);
+    free_homes();
+}
+END_TEST
+
+START_TEST(reading_ends_where_memory_does)
+{
+    make_homes(1, 256 * MB);
+    start_homes();
+    uint64_t big = 0;
+    for (unsigned i = 0; i < 40; i++) { /* more than the small store below takes */
+        for (size_t at = 0; at < LEN; at++)
+            own[0][at] = (uint8_t)(own[0][at] * 5 + at + i);
+        send_errand(&homes[0], take_errand, NULL);
+        big += LEN;
+    }
+    until(counters().written_bytes > big / 2);
+    free_homes();
+    make_homes(1, STORE_LEAST_BYTES);
+    start_homes();
+    until(held() > STORE_LEAST_BYTES / 2);
+    stop_threads();
+    struct store_counters c;
+    store_read_counters(homes[0].host.store, &c);
+    ck_assert_uint_eq(c.evicted_segments, 0);
+    ck_assert_uint_lt(counters().read_bytes, STORE_LEAST_BYTES + 3 * STORE_SEGMENT_BYTES);
+    free_homes();
+}
+END_TEST
+
+START_TEST(without_a_folder_it_is_memory_only)
+{
+    log_set_level(LOG_LEVEL_ERROR);
+    ck_assert_int_eq(rmdir(folder), 0);
+    make_homes(2, 256 * MB);
+    start_homes();
+    until(counters().error != 0);
+    fill_stores();
+    free_homes();
+}
+END_TEST
+
+START_TEST(it_ends_before_it_began)
+{
+    make_homes(2, 256 * MB);
+    free_homes();
+    make_homes(2, 256 * MB);
+    start_homes();
+    free_homes();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("shelving");
+    TCase *t = tcase_create("life");
+    tcase_set_timeout(t, 100);
+    tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, what_is_new_is_written_while_the_homes_run);
+    tcase_add_test(t, an_orderly_end_writes_what_is_left);
+    tcase_add_test(t, reading_ends_where_memory_does);
+    tcase_add_test(t, without_a_folder_it_is_memory_only);
+    tcase_add_test(t, it_ends_before_it_began);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
