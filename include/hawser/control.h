@@ -37,7 +37,9 @@
  * store: {"enabled": true | false, "memory_bytes", "memory_cap_bytes", "held_bytes", "segments",
  * "evicted_segments", "oldest_s", "index_bytes", "hints", "taken_bytes": from hosts here, "matched_bytes": of
  * them, known already, "matches", "matched_percent", "filled_bytes": stored that peers sent, "misses",
- * "missed_bytes", "homes": [{"home": the worker, and the same for it alone}]}
+ * "missed_bytes", "homes": [{"home": the worker, and the same for it alone}], "disk": null where it is in
+ * memory only, else {"bytes", "size_bytes", "segments", "written_bytes", "read_bytes", "bad_records",
+ * "bad_files", "removed_files", "skipped_bytes", "error": what ended writing, or null}}
  *
  * bypass: [{"number", "name", "count", "last_s_ago": null when never or not known, "text", "advice"}]
  *

@@ -95,6 +95,22 @@ static const struct metric store_metrics[] = {
      "Segments that made room for others"},
 };
 
+/* Of a store that is on disk too. */
+static const struct metric disk_metrics[] = {
+    {"bytes", "hawser_store_disk_bytes", "gauge", "What the store's files take"},
+    {"size_bytes", "hawser_store_disk_size_bytes", "gauge", "The most that they may take"},
+    {"segments", "hawser_store_disk_segments", "gauge", "Segments that have a file"},
+    {"written_bytes", "hawser_store_disk_written_bytes_total", "counter", "Bytes of segments written"},
+    {"read_bytes", "hawser_store_disk_read_bytes_total", "counter", "Bytes of segments read back"},
+    {"bad_records", "hawser_store_disk_bad_records_total", "counter",
+     "Records dropped: damaged or cut short"},
+    {"bad_files", "hawser_store_disk_bad_files_total", "counter",
+     "Files dropped: of another version or node, or without a sound record"},
+    {"removed_files", "hawser_store_disk_removed_files_total", "counter", "Oldest files that made room"},
+    {"skipped_bytes", "hawser_store_disk_skipped_bytes_total", "counter",
+     "Bytes not written: the disk was full, slow or broken"},
+};
+
 static void add_heading(struct lines *l, const struct metric *m)
 {
     add_line(l, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, m->kind);
@@ -150,6 +166,11 @@ static void add_store(struct lines *l, const json_t *store)
     for (size_t k = 0; k < COUNT(store_metrics); k++) {
         add_heading(l, &store_metrics[k]);
         add_line(l, "%s %lld\n", store_metrics[k].name, count_of(store, store_metrics[k].field));
+    }
+    const json_t *disk = json_object_get(store, "disk");
+    for (size_t k = 0; json_is_object(disk) && k < COUNT(disk_metrics); k++) {
+        add_heading(l, &disk_metrics[k]);
+        add_line(l, "%s %lld\n", disk_metrics[k].name, count_of(disk, disk_metrics[k].field));
     }
 }
 

@@ -6,6 +6,7 @@
 
 #include "hawser/clock.h"
 #include "hawser/compress.h"
+#include "hawser/err.h"
 #include "hawser/store.h"
 #include "metrics.h"
 
@@ -306,6 +307,31 @@ static json_t *bypass_json(struct node *n)
     return list;
 }
 
+/* What of the stores is on disk; null: nothing is meant to be. */
+static json_t *disk_json(const struct node *n)
+{
+    struct shelf_counters c;
+    if (n->shelving == NULL)
+        return json_null();
+    shelving_read_counters(n->shelving, &c);
+    json_t *disk = json_pack("{s:o}", "error", c.error != 0 ? json_string(err_text(c.error)) : json_null());
+    const struct {
+        const char *name;
+        uint64_t value;
+    } counts[] = {{"bytes", c.bytes},
+                  {"size_bytes", n->boot_config->store_size_bytes},
+                  {"segments", c.segments},
+                  {"written_bytes", c.written_bytes},
+                  {"read_bytes", c.read_bytes},
+                  {"bad_records", c.bad_records},
+                  {"bad_files", c.bad_files},
+                  {"removed_files", c.removed_files},
+                  {"skipped_bytes", c.skipped_bytes}};
+    for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
+        set_count(disk, counts[i].name, counts[i].value);
+    return disk;
+}
+
 /* All homes' stores as one, beside them: counters are summed, the oldest segment is the oldest of any. */
 static json_t *store_json(const struct node *n, const json_t *homes)
 {
@@ -327,6 +353,7 @@ static json_t *store_json(const struct node *n, const json_t *homes)
         }
     }
     set_hits(all);
+    json_object_set_new(all, "disk", disk_json(n));
     return all;
 }
 

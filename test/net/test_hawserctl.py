@@ -172,6 +172,14 @@ class HawserctlTest(unittest.TestCase):
         self.assertIn(["matched", "2.0K", "of", "4.0K", "from", "hosts", "here"], lines)
         self.assertIn(["oldest", "1m15s"], lines)
         self.assertNotIn("HOME", [word for line in lines for word in line])
+        self.assertNotIn("on disk", self.table("store", {**home, "enabled": True, "disk": None})[1])
+        disk = {"bytes": 2 << 30, "size_bytes": 4 << 30, "segments": 128, "skipped_bytes": 0, "bad_records": 1, "error": None}
+        _, text = self.table("store", {**home, "enabled": True, "disk": disk})
+        self.assertIn("on disk    2.0G of 4.0G\nfiles      128\n", text)
+        self.assertIn("damaged    1 records\n", text)
+        self.assertNotIn("error", text)
+        _, text = self.table("store", {**home, "enabled": True, "disk": {**disk, "error": "No space left on device"}})
+        self.assertIn("disk error No space left on device: nothing more is written until a restart; make room", text)
         lines, _ = self.table("store", {"enabled": True, "homes": [home, {**home, "home": 1, "oldest_s": None}]})
         self.assertEqual(lines[-1][:4] + lines[-1][8:11], ["1", "3.0M", "-", "4", "-", "-", "2"])
 

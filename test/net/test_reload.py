@@ -299,6 +299,25 @@ def test_the_fields_of_the_fixed_interface():
         wait_no_sessions(*pair.all())
 
 
+def test_the_store_on_disk_has_counters():
+    with Bed("lan") as bed:
+        pair = bed.pair(near={"store": {"path": os.path.join(bed.folder, "near-store"), "size": "64M"},
+                              "node": {"memory": "512M", "workers": "1"}})
+        disk = pair.near.ctl("store")["disk"]
+        counts = ("bytes", "segments", "written_bytes", "read_bytes", "bad_records", "bad_files", "removed_files", "skipped_bytes")
+        assert disk["size_bytes"] == 64 << 20 and disk["error"] is None, disk
+        assert all(isinstance(disk[name], int) for name in counts), disk
+        assert "hawser_store_disk_size_bytes 67108864\n" in pair.near.ctl("metrics")["text"]
+        assert pair.far.ctl("store")["disk"] is None
+        assert "hawser_store_disk" not in pair.far.ctl("metrics")["text"]
+        web = bed.nginx()
+        web.file("random", 5_000_000)
+        bed.download(bed.client, web, "random")
+        wait_for(lambda: pair.near.ctl("store")["disk"]["written_bytes"] >= 5_000_000, PATIENCE_S, "what came to be written")
+        disk = pair.near.ctl("store")["disk"]
+        assert disk["bytes"] > 5_000_000 and disk["segments"] >= 1 and disk["skipped_bytes"] == 0, disk
+
+
 def test_hawserctl_exit_codes():
     with Bed("lan") as bed:
         pair = bed.pair()

@@ -185,10 +185,30 @@ static int print_status(json_t *answer, FILE *to)
     return 0;
 }
 
+static void print_disk(json_t *disk, FILE *to)
+{
+    const char *error = json_string_value(json_object_get(disk, "error"));
+
+    print_fact(to, disk, "on disk", "bytes", COLUMN_BYTES, "size_bytes", "");
+    print_fact(to, disk, "files", "segments", COLUMN_COUNT, NULL, "");
+    print_fact(to, disk, "removed", "removed_files", COLUMN_COUNT, NULL, " oldest files");
+    print_fact(to, disk, "written", "written_bytes", COLUMN_BYTES, NULL, "");
+    print_fact(to, disk, "read back", "read_bytes", COLUMN_BYTES, NULL, "");
+    print_fact(to, disk, "skipped", "skipped_bytes", COLUMN_BYTES, NULL, ": cold after a restart");
+    print_fact(to, disk, "damaged", "bad_records", COLUMN_COUNT, NULL, " records");
+    print_fact(to, disk, "refused", "bad_files", COLUMN_COUNT, NULL, " files");
+    if (error != NULL) {
+        (void)fputs("disk error ", to);
+        (void)column_write_text(to, error);
+        (void)fputs(": nothing more is written until a restart; make room or mend the disk\n", to);
+    }
+}
+
 /* All homes as one; then, where there are several, a line each. */
 static int print_store(json_t *answer, FILE *to)
 {
     const json_t *homes = json_object_get(answer, "homes");
+    json_t *disk = json_object_get(answer, "disk");
 
     if (!json_is_object(answer))
         return -EBADMSG;
@@ -209,6 +229,8 @@ static int print_store(json_t *answer, FILE *to)
     print_fact(to, answer, "filled", "filled_bytes", COLUMN_BYTES, NULL, " by peers");
     print_fact(to, answer, "misses", "misses", COLUMN_COUNT, NULL, " frames here, asked for again");
     print_fact(to, answer, "sent again", "missed_bytes", COLUMN_BYTES, NULL, " for misses of peers");
+    if (json_is_object(disk))
+        print_disk(disk, to);
     if (json_array_size(homes) > 1) {
         (void)fputc('\n', to);
         columns_write(to, home_columns, COUNT(home_columns), homes);
