@@ -21,6 +21,7 @@
 #include "hawser/holdings.h"
 #include "hawser/map.h"
 #include "hawser/mux.h"
+#include "hawser/ratewin.h"
 #include "hawser/replay.h"
 #include "hawser/rules.h"
 #include "hawser/savings.h"
@@ -108,6 +109,8 @@ struct mux_class {
     struct heap heaps[2]; /* [0] for the express lane, [1] for bulk lanes */
     double virtual_time;  /* bytes sent / weight */
     uint32_t weight;
+    struct config_rate limit;
+    struct ratewin *window; /* of a limited class */
     struct mux_traffic sent, came;
 };
 
@@ -143,7 +146,9 @@ struct mux {
     TAILQ_ENTRY(mux) same_home;
     struct mux_class *classes; /* config's classes, then the default one */
     size_t class_count;
-    bool looks_at_protocol; /* a class has `proto` */
+    bool looks_at_protocol;    /* a class has `proto` */
+    struct ratewin *unlimited; /* what all other classes send; NULL: no class is limited */
+    bool limiting;
     double virtual_now;
     uint64_t next_id; /* counter of our own sessions, without the side bit */
     struct closed_ids closed;
@@ -159,7 +164,7 @@ struct mux {
     size_t refused_next;
     uint64_t breach_second_us; /* a peer may break the protocol at will: so many lines a second */
     uint64_t breaches_logged;
-    struct event late_acks, hold, linger, say_again;
+    struct event late_acks, hold, linger, held, say_again;
     struct mux_totals totals;
     size_t live;           /* sessions in memory */
     uint64_t far_sessions; /* live, opened by the peer */
@@ -235,6 +240,13 @@ int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct curs
 /* The session's place among those with something to send, after anything about that changed. */
 void transmit_schedule(struct session *s);
 void transmit_forget(struct session *s);
+
+/* limits.c: classes with `limit` */
+/* The class has to wait; asked for again by a kick. */
+bool limits_hold(struct mux *m, struct mux_class *c);
+/* Bytes of one turn of the class. */
+uint64_t limits_turn_bytes(struct mux *m, const struct mux_class *c);
+void limits_count(struct mux *m, struct mux_class *c, uint64_t bytes);
 
 /* dedup.c: what the store has to do with sessions */
 /* The feature is in use with this peer, and there is a store. */

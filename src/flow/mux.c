@@ -160,6 +160,15 @@ static void send_late_acks(evutil_socket_t fd, short what, void *arg)
     }
 }
 
+/* A limited class may go on. */
+static void end_held(evutil_socket_t fd, short what, void *arg)
+{
+    struct mux *m = arg;
+    (void)fd;
+    (void)what;
+    tunnel_kick(m->tunnel);
+}
+
 /* References that lingered go, or wait on. */
 static void end_lingering(evutil_socket_t fd, short what, void *arg)
 {
@@ -233,15 +242,56 @@ void mux_count_came(struct session *s, struct mux_traffic more)
     count(&s->mux->totals.came, &more);
 }
 
+static void classes_free(struct mux_class *classes, size_t count)
+{
+    for (size_t i = 0; classes != NULL && i < count; i++) {
+        heap_end(&classes[i].heaps[0]);
+        heap_end(&classes[i].heaps[1]);
+        free(classes[i].window);
+    }
+    free(classes);
+}
+
 static struct mux_class *classes_new(const struct config *config)
 {
     struct mux_class *classes = calloc(config->class_count + 1, sizeof(*classes));
     if (classes == NULL)
         return NULL;
-    for (size_t i = 0; i < config->class_count; i++)
+    for (size_t i = 0; i < config->class_count; i++) {
+        const struct config_rate *limit = &config->classes[i].limit;
         classes[i].weight = config->classes[i].weight;
+        classes[i].limit = *limit;
+        if (limit->bits_per_s == 0 && limit->permille == 0)
+            continue;
+        classes[i].window = calloc(1, sizeof(*classes[i].window));
+        if (classes[i].window == NULL) {
+            classes_free(classes, config->class_count);
+            return NULL;
+        }
+    }
     classes[config->class_count].weight = 1;
     return classes;
+}
+
+/* What is not limited is measured only where something is. */
+static void watch_limits(struct mux *m)
+{
+    bool any = false;
+    for (size_t i = 0; i < m->class_count; i++)
+        any = any || m->classes[i].window != NULL;
+    if (any && m->unlimited == NULL)
+        m->unlimited = calloc(1, sizeof(*m->unlimited));
+    if (any && m->unlimited == NULL)
+        log_error("peer %s: out of memory: no class is limited", m->peer->name);
+    if (any && m->unlimited != NULL)
+        return;
+    for (size_t i = 0; i < m->class_count; i++) {
+        free(m->classes[i].window);
+        m->classes[i].window = NULL;
+    }
+    free(m->unlimited);
+    m->unlimited = NULL;
+    m->limiting = false;
 }
 
 static bool any_protocol(const struct config *config)
@@ -251,15 +301,6 @@ static bool any_protocol(const struct config *config)
             return true;
     }
     return false;
-}
-
-static void classes_free(struct mux_class *classes, size_t count)
-{
-    for (size_t i = 0; classes != NULL && i < count; i++) {
-        heap_end(&classes[i].heaps[0]);
-        heap_end(&classes[i].heaps[1]);
-    }
-    free(classes);
 }
 
 static int class_by_name(const struct config *config, const char *name)
@@ -303,6 +344,7 @@ void mux_reconfigure(struct mux *m, struct config *config, size_t peer)
     m->class_count = config->class_count + 1;
     m->virtual_now = 0;
     m->looks_at_protocol = any_protocol(config);
+    watch_limits(m);
     struct config *old = m->config;
     m->config = config_ref(config);
     m->peer_index = peer;
@@ -341,14 +383,17 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     TAILQ_INIT(&m->late);
     TAILQ_INIT(&m->twins);
     TAILQ_INIT(&m->lingering);
+    watch_limits(m);
     event_assign(&m->late_acks, loop_base(home->loop), -1, EV_TIMEOUT, send_late_acks, m);
     event_assign(&m->hold, loop_base(home->loop), -1, EV_TIMEOUT, hold_is_over, m);
     event_assign(&m->say_again, loop_base(home->loop), -1, EV_TIMEOUT, say_again, m);
+    event_assign(&m->held, loop_base(home->loop), -1, EV_TIMEOUT, end_held, m);
     event_assign(&m->linger, loop_base(home->loop), -1, EV_TIMEOUT, end_lingering, m);
     int err = tunnel_new(&m->tunnel, home->loop, tunnel_world, m->peer, learned_rate_bits_per_s,
                          learned_rtt_us, &tunnel_events, m);
     if (err < 0) {
         classes_free(m->classes, m->class_count);
+        free(m->unlimited);
         config_unref(m->config);
         free(m);
         return err;
@@ -365,6 +410,8 @@ static void finish_end(struct mux *m)
     event_del(&m->late_acks);
     event_del(&m->hold);
     event_del(&m->linger);
+    event_del(&m->held);
+    free(m->unlimited);
     event_del(&m->say_again);
     TAILQ_REMOVE(&m->home->muxes, m, same_home);
     holdings_clear(&m->holdings);

@@ -168,7 +168,7 @@ static struct session *next_session(struct mux *m, enum tunnel_role role)
         bool better =
             best == NULL || (best_class->weight == 0 && c->weight > 0) ||
             ((best_class->weight > 0) == (c->weight > 0) && c->virtual_time < best_class->virtual_time);
-        if (better) {
+        if (better && !limits_hold(m, c)) {
             best = top;
             best_class = c;
         }
@@ -195,6 +195,7 @@ static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t 
         s->slots[slot].end = offset + len;
     m->virtual_now = c->virtual_time;
     c->virtual_time += (double)cost / (c->weight > 0 ? c->weight : 1);
+    limits_count(m, c, cost);
     mux_count_sent(s, (struct mux_traffic){.bytes = fresh ? len : 0, .wire_bytes = cost});
     s->last_slot = (int)slot;
     s->last_key = key_after(s->last_key, clock_now_us(), cost);
@@ -301,6 +302,9 @@ static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
     uint64_t available = sendable(s), offset = cursor->offset;
     uint8_t *begin = out->at;
     assert(available > 0);
+    uint64_t turn = limits_turn_bytes(s->mux, mux_class_of(s->mux, s->class_index));
+    if (available > turn)
+        available = turn;
     uint64_t plain = mux_stores(s->mux) ? plain_bytes(&s->replay, cursor, available) : available;
     uint32_t len =
         plain > 0 ? put_plain(s, cursor, plain, out) : session_put_stored(s, slot, cursor, available, out);

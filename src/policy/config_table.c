@@ -405,7 +405,6 @@ const struct config_option config_options[] = {
      .min = 8 * KBIT,
      .max = 1000 * GBIT,
      .absent = "none",
-     .unbuilt = "this version does not limit classes yet; weight works",
      .syntax = "RATE | N%",
      .help = "What the class may take while others want the link too: a rate, or a share (0.1% to 100%) of "
              "the peer's "
