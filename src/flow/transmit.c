@@ -484,6 +484,10 @@ int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct curs
     out->err = 0;
     struct session *s;
     while ((s = next_session(m, role)) != NULL && may_join(&level, s)) {
+        if (sendable(s) == 0) { /* others of the tunnel have used the opening credit meanwhile */
+            transmit_schedule(s);
+            continue;
+        }
         if (!put_data(s, slot, out))
             break;
         if (role != TUNNEL_ROLE_BULK && (s->wants & (WANT_FIN | WANT_RST)) != 0)
