@@ -53,6 +53,12 @@ void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes)
     f->bytes = bytes;
 }
 
+void shelf_note(struct shelf_file *f, uint32_t from, uint32_t to)
+{
+    if (f->noted.count >= SHELF_NOTED_MOST || intervals_add(&f->noted, from, to) < 0)
+        return; /* it may be written twice */
+}
+
 static void forget(struct shelf *s, struct shelf_file *f)
 {
     shelf_set_bytes(s, f, 0);
@@ -61,6 +67,7 @@ static void forget(struct shelf *s, struct shelf_file *f)
     if (f->unread)
         TAILQ_REMOVE(&s->by_reading, f, by_reading);
     map_remove(&s->by_segment, key_of(s, &f->label.segment));
+    intervals_clear(&f->noted);
     free(f);
 }
 
@@ -323,6 +330,31 @@ static int batch_write(struct shelf *s, int fd, struct shelf_file *f, struct bat
     return 0;
 }
 
+/* Where what is not in the file yet begins, from `at` on; its end into *to. At most `end`. */
+static uint32_t next_new(const struct shelf_file *f, uint32_t at, uint32_t end, uint32_t *to)
+{
+    at = intervals_end_of(&f->noted, at);
+    *to = intervals_next_from(&f->noted, at);
+    *to = *to < end ? *to : end;
+    *to = *to - at < SHELF_RECORD_MOST || at >= end ? *to : at + SHELF_RECORD_MOST;
+    return at < end ? at : end;
+}
+
+static int write_part(struct shelf *s, int fd, struct shelf_file *f, struct batch *b,
+                      const struct chunk *chunk, struct interval part)
+{
+    int err = 0;
+    for (uint32_t to, at = part.from; err == 0 && (at = next_new(f, at, part.to, &to)) < part.to; at = to) {
+        shelf_put_head(b->heads[b->records], f->key, at, chunk->bytes + at, to - at);
+        batch_put(b, b->heads[b->records], SHELF_HEAD_BYTES);
+        batch_put(b, chunk->bytes + at, to - at);
+        b->segment_bytes += to - at;
+        if (++b->records == RECORDS_AT_ONCE)
+            err = batch_write(s, fd, f, b);
+    }
+    return err;
+}
+
 static int write_parts(struct shelf *s, int fd, struct shelf_file *f, const struct chunk *chunk,
                        const struct intervals *parts)
 {
@@ -332,20 +364,30 @@ static int write_parts(struct shelf *s, int fd, struct shelf_file *f, const stru
         f->key = shelf_put_header(b.header, &f->label);
         batch_put(&b, b.header, sizeof(b.header));
     }
-    for (uint32_t i = 0; i < parts->count && err == 0; i++) {
-        uint32_t at = parts->list[i].from, end = parts->list[i].to;
-        while (at < end && err == 0) {
-            uint32_t len = end - at < SHELF_RECORD_MOST ? end - at : SHELF_RECORD_MOST;
-            shelf_put_head(b.heads[b.records], f->key, at, chunk->bytes + at, len);
-            batch_put(&b, b.heads[b.records], SHELF_HEAD_BYTES);
-            batch_put(&b, chunk->bytes + at, len);
-            b.segment_bytes += len;
-            at += len;
-            if (++b.records == RECORDS_AT_ONCE)
-                err = batch_write(s, fd, f, &b);
+    for (uint32_t i = 0; i < parts->count && err == 0; i++)
+        err = write_part(s, fd, f, &b, chunk, parts->list[i]);
+    if (err == 0 && b.count > 0)
+        err = batch_write(s, fd, f, &b);
+    for (uint32_t i = 0; i < parts->count && err == 0; i++)
+        shelf_note(f, parts->list[i].from, parts->list[i].to);
+    return err;
+}
+
+/* Bytes of the parts that are in the file already. */
+static uint64_t known_of(const struct shelf_file *f, const struct intervals *parts)
+{
+    uint64_t known = 0;
+    for (uint32_t i = 0; i < parts->count; i++) {
+        struct interval part = parts->list[i];
+        uint32_t at = part.from;
+        while ((at = intervals_next_from(&f->noted, at)) < part.to) {
+            uint32_t to = intervals_end_of(&f->noted, at);
+            to = to < part.to ? to : part.to;
+            known += to - at;
+            at = to;
         }
     }
-    return err == 0 && b.count > 0 ? batch_write(s, fd, f, &b) : err;
+    return known;
 }
 
 /* Most that the parts take in a file. */
@@ -367,8 +409,9 @@ static int open_file(const struct shelf *s, const struct shelf_file *f, int flag
     return fd < 0 ? -errno : fd;
 }
 
-/* The segment's file if it can be gone on with; one that is too long or damaged is removed. */
-static int find_file(struct shelf *s, const struct shelf_label *label, uint64_t cost, struct shelf_file **out)
+/* The segment's file if it can be gone on with; one that is damaged or has grown too long is removed. */
+static int find_file(struct shelf *s, const struct shelf_label *label, const struct intervals *parts,
+                     struct shelf_file **out)
 {
     struct shelf_file *f = map_get(&s->by_segment, key_of(s, &label->segment));
     *out = f;
@@ -376,24 +419,26 @@ static int find_file(struct shelf *s, const struct shelf_label *label, uint64_t 
         return 0;
     if (!is_of(f, &label->segment) || f->label.source != label->source)
         return -EEXIST;
-    int fd = f->bytes + cost > SHELF_FILE_MOST_BYTES ? -ESTALE : open_file(s, f, O_RDWR);
-    if (fd >= 0 && !f->sound && shelf_scan(s, fd, f, NULL, NULL) < 0) {
-        close(fd);
-        fd = -ESTALE;
-    }
-    if (fd >= 0 || (fd != -ESTALE && fd != -ENOENT))
+    int fd = open_file(s, f, O_RDWR);
+    bool damaged = fd >= 0 && !f->sound && shelf_scan(s, fd, f, NULL, NULL) < 0;
+    bool too_long = fd >= 0 && f->bytes + cost_of(parts) - known_of(f, parts) > SHELF_FILE_MOST_BYTES;
+    if (fd != -ENOENT && !damaged && !too_long)
         return fd;
+    if (fd >= 0)
+        close(fd);
     *out = NULL;
-    return shelf_remove(s, f);
+    return too_long && f->unread ? -EEXIST : shelf_remove(s, f);
 }
 
-/* A descriptor to append `cost` bytes with; or negative. */
-static int need_file(struct shelf *s, const struct shelf_label *label, uint64_t cost, struct shelf_file **out)
+/* A descriptor to append the parts with, or negative. */
+static int need_file(struct shelf *s, const struct shelf_label *label, const struct intervals *parts,
+                     struct shelf_file **out)
 {
-    int fd = find_file(s, label, cost, out);
+    int fd = find_file(s, label, parts, out);
     if (fd < 0)
         return fd;
     bool new = *out == NULL;
+    uint64_t cost = cost_of(parts) - (new ? 0 : known_of(*out, parts));
     int err = make_room(s, cost + SHELF_HEADER_BYTES + BLOCK_BYTES, new, *out);
     if (err == 0 && new) {
         *out = enter(s, label, s->next_serial++);
@@ -420,19 +465,19 @@ int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct c
 {
     struct shelf_label label = {.segment = chunk->segment, .source = source, .home = home};
     memcpy(label.pin, s->pin, SHELF_PIN_BYTES);
-    uint64_t before = s->counters.written_bytes, cost = cost_of(parts);
     struct shelf_file *f = NULL;
+    uint64_t before = s->counters.written_bytes, wanted = intervals_total(parts);
     int err = s->counters.error;
     if (err == 0) {
-        int fd =
-            cost <= SHELF_FILE_MOST_BYTES - SHELF_HEADER_BYTES ? need_file(s, &label, cost, &f) : -EEXIST;
+        int fd = need_file(s, &label, parts, &f);
+        wanted -= fd < 0 ? 0 : known_of(f, parts);
         err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts);
         if (fd >= 0)
             close(fd);
         if (fd < 0 && is_passing(fd))
             err = 0;
     }
-    s->counters.skipped_bytes += intervals_total(parts) - (s->counters.written_bytes - before);
+    s->counters.skipped_bytes += wanted - (s->counters.written_bytes - before);
     s->counters.error = err;
     return err;
 }

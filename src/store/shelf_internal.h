@@ -14,6 +14,7 @@
 
 enum {
     SHELF_NAME_BYTES = 16 + sizeof(".segment"),
+    SHELF_NOTED_MOST = 64,        /* of a file's intervals: what comes once more need not be written again */
     SHELF_WINDOW_BYTES = 2 << 20, /* read at once; holds the longest record */
 };
 
@@ -21,8 +22,9 @@ struct shelf_file {
     TAILQ_ENTRY(shelf_file) by_age, by_reading;
     struct shelf_label label;
     uint64_t serial, key, bytes;
-    bool sound;  /* every record up to `bytes` can be found */
-    bool unread; /* of another run, and in the list of what can be read */
+    struct intervals noted; /* in the file, as far as it is noted (SHELF_NOTED_MOST) */
+    bool sound;             /* every record up to `bytes` can be found */
+    bool unread;            /* of another run, and in the list of what can be read */
 };
 
 struct shelf {
@@ -37,6 +39,8 @@ struct shelf {
 };
 
 void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial);
+/* [from, to) is in the file. */
+void shelf_note(struct shelf_file *f, uint32_t from, uint32_t to);
 void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes);
 /* The file, too; f is gone. 0 or -errno. */
 int shelf_remove(struct shelf *s, struct shelf_file *f);

@@ -17,7 +17,7 @@ struct scan {
 };
 
 /* All whole records of the window; false: no more can be found. */
-static bool scan_window(struct shelf *s, struct scan *scan, const struct shelf_file *f,
+static bool scan_window(struct shelf *s, struct scan *scan, struct shelf_file *f,
                         int (*visit)(void *arg, const struct shelf_record *r), void *arg, int *err)
 {
     size_t at = 0;
@@ -27,6 +27,7 @@ static bool scan_window(struct shelf *s, struct scan *scan, const struct shelf_f
         found = shelf_next(s->window, scan->filled, &at, f->key, &r);
         if (found == SHELF_RECORD) {
             scan->sound++;
+            shelf_note(f, r.off, r.off + r.len);
             *err = visit != NULL ? visit(arg, &r) : 0;
         }
         s->counters.bad_records += found == SHELF_CHANGED || found == SHELF_BROKEN;
@@ -43,6 +44,7 @@ int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
     struct scan scan = {.at = SHELF_HEADER_BYTES};
     int err = 0;
     ssize_t n = 1;
+    intervals_clear(&f->noted);
     bool more = true;
     while (more && n > 0 && err == 0) {
         n = pread(fd, s->window + scan.filled, SHELF_WINDOW_BYTES - scan.filled,

@@ -271,14 +271,40 @@ START_TEST(many_small_segments_are_held_to_a_number)
 }
 END_TEST
 
-START_TEST(a_segment_that_is_written_again_and_again_does_not_grow_on)
+START_TEST(what_is_in_the_file_is_not_written_again)
 {
     struct chunk *c = segment_of(1);
-    for (int i = 0; i < 40; i++)
-        ck_assert_int_eq(append(c, 3, 0, MB), 0);
-    ck_assert_uint_le(counters().bytes, SHELF_FILE_MOST_BYTES);
+    struct intervals parts = {0};
+    ck_assert_int_eq(append(c, 3, 0, MB), 0);
+    ck_assert_int_eq(append(c, 3, 2 * MB, 3 * MB), 0);
+    ck_assert_int_eq(intervals_add(&parts, 1000, 3 * MB + 1000), 0);
+    for (int i = 0; i < 40; i++) {
+        if (i == 20)
+            reopen(SIZE); /* the file has to be read first */
+        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts), 0);
+        ck_assert_uint_eq(counters().written_bytes, i < 20 ? 3 * MB + 1000 : 0);
+    }
+    ck_assert_uint_eq(counters().skipped_bytes, 0);
+    ck_assert_uint_lt(counters().bytes, 3 * MB + 8192);
+    ck_assert_uint_eq(read_one(c, 3), 3 * MB + 1000);
+    intervals_clear(&parts);
+    chunk_unref(c);
+}
+END_TEST
+
+START_TEST(a_file_in_many_parts_does_not_grow_on)
+{
+    struct chunk *c = segment_of(1);
+    struct intervals parts = {0};
+    memset(c->bytes, 7, SHELF_SEGMENT_BYTES);
+    for (uint32_t i = 0; i < 200; i++) /* more than are noted */
+        ck_assert_int_eq(intervals_add(&parts, i * 65536, i * 65536 + 65000), 0);
+    for (int i = 0; i < 4; i++)
+        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts), 0);
+    ck_assert_uint_le(counters().bytes, SHELF_FILE_MOST_BYTES + 4096);
     reopen(SIZE);
-    ck_assert_uint_eq(read_one(c, 3), MB); /* the last of them */
+    ck_assert_uint_eq(read_one(c, 3), 200 * 65000);
+    intervals_clear(&parts);
     chunk_unref(c);
 }
 END_TEST
@@ -516,7 +542,8 @@ int main(void)
     tcase_add_test(t, the_newest_is_read_first_and_only_what_is_wanted);
     tcase_add_test(t, the_folder_never_takes_more_than_its_size);
     tcase_add_test(t, many_small_segments_are_held_to_a_number);
-    tcase_add_test(t, a_segment_that_is_written_again_and_again_does_not_grow_on);
+    tcase_add_test(t, what_is_in_the_file_is_not_written_again);
+    tcase_add_test(t, a_file_in_many_parts_does_not_grow_on);
     tcase_add_test(t, another_sources_word_does_not_replace_a_file);
     tcase_add_test(t, one_folder_has_one_user);
     tcase_add_test(t, files_of_others_are_dropped_or_left_alone);
