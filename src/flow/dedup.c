@@ -243,8 +243,9 @@ void session_note_missing(struct session *s, uint64_t from, uint64_t end)
         s->miss_low = from;
     if (end > s->miss_known)
         s->miss_known = end;
-    if (from < s->miss_end && end > s->miss_from)
-        s->miss_end = s->miss_from; /* the answer does not do either */
+    if (from < s->miss_end)
+        s->miss_end =
+            s->miss_from; /* the answer does not do either, or this is in front of what was asked for */
     s->mux->totals.misses++;
     session_pull_missing(s);
 }

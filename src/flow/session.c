@@ -338,6 +338,8 @@ void session_take_rst(struct session *s, const struct frame *f)
     if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
         session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
                                           ACK was lost */
+        replay_drop(&s->replay); /* nothing of it goes again */
+        transmit_forget(s);
         session_check_over(s);
         return;
     }

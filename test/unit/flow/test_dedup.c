@@ -285,7 +285,7 @@ START_TEST(once_asked_for_they_are_held_again)
     rig_on(rig.nodes[1].home.loop, lose_holdings, &rig.nodes[1]);
     bed_carry(UP, known, LEN, NULL);
     uint64_t misses = bed_cost(1).totals.misses;
-    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
+    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LEN / 4); /* what was on its way twice may cross once more */
     ck_assert_uint_eq(bed_cost(1).totals.misses, misses);
 }
 END_TEST
