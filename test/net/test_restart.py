@@ -12,7 +12,8 @@ from bed_hosts import end_groups
 from peers import PATIENCE_S
 
 SIZE = 40_000_000
-AGAIN = SIZE // 10  # bytes for SIZE that both ends know; usually 50 KB, but a reference that overtakes credit goes as bytes
+# Bytes for SIZE that both ends know: usually 50 KB, but references that overtake credit go as bytes.
+AGAIN = SIZE // 10
 
 
 def folder(bed, name):
