@@ -1,9 +1,10 @@
-/* holdings.h - which bytes of the store's address space a peer holds (floor 5). For each segment three kinds
- * of intervals: `theirs`, what the peer surely holds (it acknowledged bytes that we sent there, filled them
- * itself, or announced them); `sent`, for each lane, what was put on that lane in its present life (the peer
- * will hold it before it reads anything later of that lane); `announced`, what we told the peer that we hold.
- * We may refer to theirs and to what was sent on the same lane; the peer may refer to all three. One thread:
- * the peer's home. */
+/* holdings.h - which bytes of the store's address space a peer holds (floor 5). For each segment these kinds
+ * of intervals: `theirs`, what the peer surely holds (it acknowledged bytes that we sent there, or filled
+ * them itself); `claimed`, what it says that it holds; `sent`, for each lane, what was put on that lane in
+ * its present life (the peer will hold it before it reads anything later of that lane); `announced`, what we
+ * told the peer that we hold. We may refer to theirs, to what is claimed and to what was sent on the same
+ * lane. The peer may refer to all but what it only claims: a claim costs nothing, and must not let it ask
+ * what is kept here for others. One thread: the peer's home. */
 #ifndef HAWSER_HOLDINGS_H
 #define HAWSER_HOLDINGS_H
 
@@ -18,14 +19,22 @@
 enum {
     HOLDINGS_SEGMENTS_MAX = 65536, /* more are not noted: their bytes go as literals */
     HOLDINGS_INTERVALS_MAX = 8192, /* of one kind in one segment, likewise */
+    HOLDINGS_TOTAL_MAX = 1 << 18,  /* of all, likewise */
 };
 
 /* Zero-initialised is empty. */
 struct holdings {
     struct map segments;
+    uint64_t salt;      /* random: segments' names are the peer's choice */
+    uint32_t intervals; /* of all kinds and segments */
 };
 
-enum holdings_kind { HOLDINGS_THEIRS, HOLDINGS_ANNOUNCED, HOLDINGS_SENT }; /* SENT + slot for its lane */
+enum holdings_kind {
+    HOLDINGS_THEIRS,
+    HOLDINGS_CLAIMED,
+    HOLDINGS_ANNOUNCED,
+    HOLDINGS_SENT
+}; /* SENT + slot for its lane */
 
 /* Note [off, off + len). What does not fit in memory or bounds is not noted, which is always sound. */
 void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len);

@@ -141,6 +141,7 @@ struct mux {
         uint32_t from, to; /* equal: a DROP, else a HOLD */
     } * notes;             /* about our store, for the peer to know */
     size_t note_count, note_cap;
+    uint64_t mismatched_bytes;           /* this second, of frames whose references resolved to other bytes */
     bool announced;                      /* the peer was told what we hold */
     uint64_t noted_us[CONFIG_LANES_MAX]; /* when a note last went over the lane */
     TAILQ_ENTRY(mux) same_home;
@@ -189,7 +190,8 @@ enum {
     SESSION_LINGER_MAX_US = 25000,  /* and up to so long */
     SESSION_READ_AHEAD_HIT_BYTES = 8 << 20,
     MUX_ANSWERS_MAX = 65536,
-    MUX_SAY_AGAIN_S = 5,           /* what the peer has not answered */
+    MUX_MISMATCHED_MAX_BYTES = 512 << 20, /* a second: they were hashed in vain */
+    MUX_SAY_AGAIN_S = 5,                  /* what the peer has not answered */
     MUX_NOTES_DOUBT_US = 10000000, /* a lane that is lost later than this after a note had delivered it */
     MUX_NOTES_MAX = 65536,         /* HOLD and DROP waiting to be sent */
     MUX_LINGER_TICK_US = 5000,
@@ -270,12 +272,16 @@ int mux_take_note(struct mux *m, const struct frame *f);
 void mux_announce(struct mux *m);
 /* The peer began anew, or is given up: nothing is known of what it holds. */
 void mux_forget_holdings(struct mux *m);
-/* Write HOLD and DROP that wait. */
+/* Store the literals of a STORED whose session has no use for them: its sender counts on it. */
+void mux_only_fill(struct mux *m, const struct frame *f);
+/* Write HOLD and DROP that wait, into a quarter of the block. */
 void mux_put_notes(struct mux *m, unsigned slot, struct cursor_out *out);
 /* Notes that went over the lane may not have arrived. */
 void mux_doubt_notes(struct mux *m, unsigned slot);
 
 /* receive.c */
+/* Bytes up to `end` are past the session's end, or further ahead than any credit reaches. */
+bool receive_is_breach(const struct session *s, uint64_t end);
 /* Bytes of the session at an offset, some perhaps known: delivered, kept or dropped. The reference is taken.
  * False: the session was reset. */
 bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved);

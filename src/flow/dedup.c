@@ -74,6 +74,13 @@ int session_absorb(struct session *s, struct slice slice)
     return replay_append(&s->replay, slice);
 }
 
+/* A reference takes credit for what it costs the receiver: its place in a queue, or, if it is short, its
+ * bytes. */
+static uint32_t unpaid(uint32_t len)
+{
+    return len > SLICE_SMALL_BYTES ? len - STORED_REFERENCE_COST : 0;
+}
+
 /* What the references of a frame come to. */
 struct referred {
     uint64_t checksum;
@@ -94,7 +101,7 @@ static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer
             return 0;
         referred->checksum = stored_checksum(referred->checksum, slice_bytes(part), len);
         referred->bytes += len;
-        referred->unpaid += len > STORED_REFERENCE_COST ? len - STORED_REFERENCE_COST : 0;
+        referred->unpaid += unpaid(len);
         return len;
     }
     uint32_t room = stored_room(w, known ? id : NULL);
@@ -139,7 +146,8 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
         savings_spend(&s->saved_out, w.raw_bytes - referred.unpaid);
     if (fresh)
         mux_count_sent(s, (struct mux_traffic){.saved_bytes = referred.bytes});
-    s->put_us = clock_now_us();
+    if (2 * referred.bytes > w.raw_bytes)
+        s->put_us = clock_now_us();
     if (fresh && c->offset == s->replay.read)
         s->urgent = false;
     return w.raw_bytes;
@@ -170,6 +178,12 @@ static void take_back_part(void *arg, const struct slice *part)
 void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
 {
     struct replay *r = &s->replay;
+    if (s->out == HALF_RESET && s->rst_reason == FRAME_RST_BY_HOST && !s->rst_heard) {
+        s->rst_reason =
+            FRAME_RST_OTHER; /* the bytes are gone with the host: the peer must not wait for them */
+        session_want(s, WANT_RST);
+        return;
+    }
     uint64_t from = offset > r->acked ? offset : r->acked;
     uint64_t to = offset + len < replay_sent(r) ? offset + len : replay_sent(r);
     if (s->out > HALF_ENDING || from >= to)
@@ -208,6 +222,17 @@ static bool decode_op(struct mux *m, const struct stored_op *op, struct chunk *c
     return true;
 }
 
+/* Short pieces are copied: they are joined in queues, and pin no segment. */
+static bool own_small(struct slice *slice)
+{
+    struct slice copy = slice_copy(slice_bytes(slice), slice->len);
+    if (copy.chunk == NULL)
+        return false;
+    chunk_unref(slice->chunk);
+    *slice = copy;
+    return true;
+}
+
 /* All operations of a frame into pieces; how many, or -1: something did not resolve, or the checksum is
  * another. */
 static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, struct decoded *pieces)
@@ -224,12 +249,17 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
             resolved = false; /* go on: what comes as literals is kept for the next time */
             continue;
         }
-        if (op.kind == STORED_REFERENCE)
+        if (resolved && op.kind == STORED_REFERENCE)
             checksum = stored_checksum(checksum, slice_bytes(&slice), slice.len);
-        pieces[count++] = (struct decoded){.slice = slice, .saved = op.kind == STORED_REFERENCE};
+        pieces[count++] =
+            (struct decoded){.slice = slice, .saved = op.kind == STORED_REFERENCE && unpaid(op.len) > 0};
+        if (op.len <= SLICE_SMALL_BYTES && !own_small(&pieces[count - 1].slice))
+            resolved = false;
     }
     if (resolved && (uint32_t)checksum == f->stored.checksum)
         return count;
+    if (resolved)
+        m->mismatched_bytes += f->stored.raw_bytes;
     if (resolved && session_may_log(m))
         log_warn("peer %s: bytes that it referred to are not what they were; asked for again", m->peer->name);
     while (count > 0)
@@ -247,7 +277,10 @@ void session_note_missing(struct session *s, uint64_t from, uint64_t end)
         s->miss_end =
             s->miss_from; /* the answer does not do either, or this is in front of what was asked for */
     s->mux->totals.misses++;
-    session_pull_missing(s);
+    if (s->reset_after_final)
+        session_finish_reset(s); /* the peer's host is gone, and what it said with it */
+    else
+        session_pull_missing(s);
 }
 
 /* The head of the session first, and no more than was granted: what is asked for comes as literals. */
@@ -270,7 +303,7 @@ void session_pull_missing(struct session *s)
 
 /* Bytes that the session has already, by a copy that had no addresses perhaps: the peer will take them for
  * held. */
-static void only_fill(struct mux *m, const struct frame *f)
+void mux_only_fill(struct mux *m, const struct frame *f)
 {
     struct stored_reader r;
     struct stored_op op;
@@ -288,17 +321,23 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     struct mux *m = s->mux;
     uint64_t offset = f->stored.offset, end = offset + f->stored.raw_bytes, saved = 0;
     if (s->in > HALF_ENDING || end <= s->received) {
-        only_fill(m, f);
+        mux_only_fill(m, f);
+        return 0;
+    }
+    if (receive_is_breach(s, end)) {
+        receive_within_credit(s, offset, end, 0); /* resets */
         return 0;
     }
     int count = decode(m, f, chunk, pieces);
+    if (m->mismatched_bytes > MUX_MISMATCHED_MAX_BYTES)
+        return -ERR_WIRE_VALUE;
     if (count < 0) {
         if (receive_within_credit(s, offset, end, f->stored.raw_bytes))
             session_note_missing(s, offset, end);
         return 0;
     }
     for (int i = 0; i < count; i++)
-        saved += pieces[i].saved ? pieces[i].slice.len : 0;
+        saved += pieces[i].saved ? unpaid(pieces[i].slice.len) : 0;
     bool alive = receive_within_credit(s, offset, end, saved);
     for (int i = 0; i < count; i++) {
         uint32_t len = pieces[i].slice.len;
@@ -334,8 +373,8 @@ static void announce_segment(void *arg, const struct segment_id *id, uint32_t so
 {
     struct mux *m = arg;
     (void)chunk;
-    if (source != 0 && source != tunnel_peer_source(m->tunnel))
-        return; /* another peer's word for these bytes: they are not this one's to refer to */
+    if (source != tunnel_peer_source(m->tunnel))
+        return; /* others' bytes are not this peer's to refer to; of our own it has what it holds anyway */
     for (uint32_t i = 0; i < filled->count; i++) {
         struct interval one = filled->list[i];
         if (one.to - one.from < NOTE_MIN_BYTES)
@@ -361,13 +400,15 @@ int mux_take_note(struct mux *m, const struct frame *f)
     if (f->type == FRAME_DROP)
         holdings_dropped(&m->holdings, id);
     else
-        holdings_add(&m->holdings, id, HOLDINGS_THEIRS, f->segment.from, f->segment.to - f->segment.from);
+        holdings_add(&m->holdings, id, HOLDINGS_CLAIMED, f->segment.from, f->segment.to - f->segment.from);
     return 0;
 }
 
-void mux_put_notes(struct mux *m, unsigned slot, struct cursor_out *out)
+void mux_put_notes(struct mux *m, unsigned slot, struct cursor_out *block)
 {
     size_t taken = 0;
+    bool told = false;
+    struct cursor_out part = cursor_out_over(block->at, cursor_out_left(block) / 4), *out = &part;
     for (; taken < m->note_count; taken++) {
         const struct mux_note *note = &m->notes[taken];
         struct frame f = {.type = note->from < note->to ? FRAME_HOLD : FRAME_DROP};
@@ -376,12 +417,15 @@ void mux_put_notes(struct mux *m, unsigned slot, struct cursor_out *out)
         f.segment.to = note->to;
         if (frame_put(out, &f) < 0)
             break;
+        told = told || f.type == FRAME_HOLD;
     }
+    block->at = part.at;
     if (taken == 0)
         return;
     m->note_count -= taken;
     memmove(m->notes, m->notes + taken, m->note_count * sizeof(m->notes[0]));
-    m->noted_us[slot] = clock_now_us();
+    if (told)
+        m->noted_us[slot] = clock_now_us();
 }
 
 /* Nobody confirms notes. A lane is often renewed soon after a start, which is when most of them are written:
@@ -390,6 +434,8 @@ void mux_doubt_notes(struct mux *m, unsigned slot)
 {
     if (m->noted_us[slot] != 0 && clock_now_us() - m->noted_us[slot] < MUX_NOTES_DOUBT_US)
         m->announced = false;
+    if (!m->announced)
+        m->note_count = 0;
     m->noted_us[slot] = 0;
 }
 

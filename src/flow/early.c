@@ -25,7 +25,7 @@ static bool make_room(struct slice *to, uint32_t more)
 
 static bool join(struct early *e, uint64_t offset, struct slice s, bool saved)
 {
-    if (e->offset + e->slice.len != offset || e->saved != saved || s.len >= EARLY_SMALL_BYTES ||
+    if (saved || e->saved || e->offset + e->slice.len != offset || s.len >= EARLY_SMALL_BYTES ||
         e->slice.len + s.len > EARLY_JOINED_BYTES || !make_room(&e->slice, s.len))
         return false;
     memcpy(e->slice.chunk->bytes + e->slice.off + e->slice.len, slice_bytes(&s), s.len);

@@ -9,15 +9,23 @@ struct holding {
     struct intervals kinds[KINDS];
 };
 
-/* Epochs are random, so that the sum is as good as unique; where it is not, the id tells. */
-static uint64_t key_of(const struct segment_id *id)
+/* splitmix64 */
+static uint64_t mix(uint64_t v)
 {
-    return id->epoch + id->number;
+    v = (v ^ v >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+    v = (v ^ v >> 27) * UINT64_C(0x94d049bb133111eb);
+    return v ^ v >> 31;
+}
+
+/* Two names of one key are as good as impossible without the salt; the id tells. */
+static uint64_t key_of(const struct holdings *h, const struct segment_id *id)
+{
+    return mix(mix(id->epoch + h->salt) ^ (id->number + (h->salt << 32 | h->salt >> 32)));
 }
 
 static struct holding *find(const struct holdings *h, const struct segment_id *id)
 {
-    struct holding *found = map_get(&h->segments, key_of(id));
+    struct holding *found = map_get(&h->segments, key_of(h, id));
     if (found == NULL || found->id.epoch != id->epoch || found->id.number != id->number)
         return NULL;
     return found;
@@ -27,33 +35,41 @@ static struct holding *find_or_make(struct holdings *h, const struct segment_id 
 {
     struct holding *found = find(h, id);
     if (found != NULL || h->segments.count >= HOLDINGS_SEGMENTS_MAX ||
-        map_get(&h->segments, key_of(id)) != NULL)
+        map_get(&h->segments, key_of(h, id)) != NULL)
         return found;
     found = calloc(1, sizeof(*found));
     if (found == NULL)
         return NULL;
     found->id = *id;
-    if (map_put(&h->segments, key_of(id), found) < 0) {
+    if (map_put(&h->segments, key_of(h, id), found) < 0) {
         free(found);
         return NULL;
     }
     return found;
 }
 
-static void holding_free(struct holding *one)
+static void clear_kind(struct holdings *h, struct holding *one, unsigned kind)
+{
+    h->intervals -= one->kinds[kind].count;
+    intervals_clear(&one->kinds[kind]);
+}
+
+static void holding_free(struct holdings *h, struct holding *one)
 {
     for (unsigned i = 0; i < KINDS; i++)
-        intervals_clear(&one->kinds[i]);
+        clear_kind(h, one, i);
     free(one);
 }
 
 void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len)
 {
     struct holding *one = find_or_make(h, id);
-    if (one == NULL || one->kinds[kind].count >= HOLDINGS_INTERVALS_MAX)
+    if (one == NULL || one->kinds[kind].count >= HOLDINGS_INTERVALS_MAX || h->intervals >= HOLDINGS_TOTAL_MAX)
         return;
-    int err = intervals_add(&one->kinds[kind], off, off + len);
-    (void)err; /* not noted: the bytes go as literals again */
+    struct intervals *set = &one->kinds[kind];
+    uint32_t before = set->count;
+    if (intervals_add(set, off, off + len) == 0) /* else not noted: the bytes go as literals again */
+        h->intervals += set->count - before;
 }
 
 /* The first number from `at` on that is in the set; UINT32_MAX: none. */
@@ -94,12 +110,14 @@ uint32_t holdings_span(const struct holdings *h, const struct segment_id *id, un
     *held = false;
     if (one == NULL)
         return len;
-    const struct intervals *const sets[] = {&one->kinds[HOLDINGS_THEIRS], &one->kinds[HOLDINGS_SENT + slot]};
-    uint32_t end = end_in(sets, 2, off);
+    enum { SETS = 3 };
+    const struct intervals *const sets[SETS] = {&one->kinds[HOLDINGS_THEIRS], &one->kinds[HOLDINGS_CLAIMED],
+                                                &one->kinds[HOLDINGS_SENT + slot]};
+    uint32_t end = end_in(sets, SETS, off);
     *held = end > off;
-    if (!*held) {
-        uint32_t theirs = next_in(sets[0], off), sent = next_in(sets[1], off);
-        end = theirs < sent ? theirs : sent;
+    for (unsigned i = 0; !*held && i < SETS; i++) {
+        uint32_t next = next_in(sets[i], off);
+        end = i == 0 || next < end ? next : end;
     }
     return end - off < len ? end - off : len;
 }
@@ -110,9 +128,12 @@ bool holdings_peer_may(const struct holdings *h, const struct segment_id *id, ui
     if (one == NULL)
         return false;
     const struct intervals *sets[KINDS];
-    for (unsigned i = 0; i < KINDS; i++)
-        sets[i] = &one->kinds[i];
-    return end_in(sets, KINDS, off) - off >= len;
+    unsigned count = 0;
+    for (unsigned i = 0; i < KINDS; i++) {
+        if (i != HOLDINGS_CLAIMED)
+            sets[count++] = &one->kinds[i];
+    }
+    return end_in(sets, count, off) - off >= len;
 }
 
 static void discard_if_empty(struct holdings *h, struct holding *one)
@@ -121,8 +142,8 @@ static void discard_if_empty(struct holdings *h, struct holding *one)
         if (one->kinds[i].count > 0)
             return;
     }
-    map_remove(&h->segments, key_of(&one->id));
-    holding_free(one);
+    map_remove(&h->segments, key_of(h, &one->id));
+    holding_free(h, one);
 }
 
 void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len)
@@ -131,9 +152,13 @@ void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_
     if (one == NULL)
         return;
     for (unsigned i = 0; i < KINDS; i++) {
-        bool ours = i == HOLDINGS_ANNOUNCED;
-        if (!ours && intervals_remove(&one->kinds[i], off, off + len) < 0)
-            intervals_clear(&one->kinds[i]); /* no memory to be precise */
+        uint32_t before = one->kinds[i].count;
+        if (i == HOLDINGS_ANNOUNCED)
+            continue;
+        if (intervals_remove(&one->kinds[i], off, off + len) == 0)
+            h->intervals += one->kinds[i].count - before;
+        else
+            clear_kind(h, one, i); /* no memory to be precise */
     }
     discard_if_empty(h, one);
 }
@@ -142,7 +167,7 @@ void holdings_lane_lost(struct holdings *h, unsigned slot)
 {
     struct holding *one;
     for (size_t i = 0; (one = map_each(&h->segments, &i)) != NULL;)
-        intervals_clear(&one->kinds[HOLDINGS_SENT + slot]);
+        clear_kind(h, one, HOLDINGS_SENT + slot);
 }
 
 void holdings_dropped(struct holdings *h, const struct segment_id *id)
@@ -152,7 +177,7 @@ void holdings_dropped(struct holdings *h, const struct segment_id *id)
         return;
     for (unsigned i = 0; i < KINDS; i++) {
         if (i != HOLDINGS_ANNOUNCED)
-            intervals_clear(&one->kinds[i]);
+            clear_kind(h, one, i);
     }
     discard_if_empty(h, one);
 }
@@ -162,8 +187,8 @@ bool holdings_forget(struct holdings *h, const struct segment_id *id)
     struct holding *one = find(h, id);
     if (one == NULL)
         return false;
-    map_remove(&h->segments, key_of(id));
-    holding_free(one);
+    map_remove(&h->segments, key_of(h, id));
+    holding_free(h, one);
     return true;
 }
 
@@ -171,6 +196,6 @@ void holdings_clear(struct holdings *h)
 {
     struct holding *one;
     for (size_t i = 0; (one = map_each(&h->segments, &i)) != NULL;)
-        holding_free(one);
+        holding_free(h, one);
     map_clear(&h->segments);
 }

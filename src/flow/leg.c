@@ -427,7 +427,7 @@ static void start(struct leg *l)
 
 static void take_write(struct leg *l, struct slice s)
 {
-    if (!l->closed && !l->finish_wanted && slices_merge(&l->out, s)) {
+    if (!l->closed && !l->finish_wanted && (slices_extend(&l->out, s) || slices_merge(&l->out, s))) {
         loop_defer(l->host->loop, &l->pump);
         return;
     }

@@ -377,6 +377,7 @@ int mux_new(struct mux **out, struct leg_host *home, const struct mux_world *wor
     m->peer_index = peer;
     m->peer = &config->peers[peer];
     m->by_id.salt = clock_now_us();
+    arc4random_buf(&m->holdings.salt, sizeof(m->holdings.salt));
     m->opening_ours = tunnel_world->opening_credit_bytes;
     TAILQ_INIT(&m->sessions);
     TAILQ_INIT(&m->owing);

@@ -95,8 +95,8 @@ static void deliver(struct session *s, struct slice slice, bool saved)
     if (s->received == 0)
         session_recognise(s, !s->near, slice_bytes(&slice), slice.len);
     s->received += slice.len;
-    if (saved)
-        savings_add(&s->saved_in, s->received, slice.len);
+    if (saved && slice.len > STORED_REFERENCE_COST)
+        savings_add(&s->saved_in, s->received, slice.len - STORED_REFERENCE_COST);
     mux_count_came(s, (struct mux_traffic){.bytes = slice.len, .saved_bytes = saved ? slice.len : 0});
     s->mux->totals.out_bytes += slice.len;
     if (s->leg != NULL)
@@ -134,14 +134,19 @@ static bool pays(struct session *s, uint64_t cost_end)
     return true;
 }
 
-/* What came as a reference takes no memory of the session's, and is not paid for while it is on its way to
- * the host. The peer's count may be ahead of ours (a reference on a slower lane is not here yet) or behind it
- * (what it sends again may have been a reference the first time): such bytes are not kept, and asked for in
- * their turn. */
+bool receive_is_breach(const struct session *s, uint64_t end)
+{
+    return end > s->final || end > s->consumed + SESSION_RAW_WINDOW;
+}
+
+/* What came as a long reference takes next to no memory of the session's, and is not paid for while it is on
+ * its way to the host. The peer's count may be ahead of ours (a reference on a slower lane is not here yet)
+ * or behind it (what it sends again may have been a reference the first time): such bytes are not kept, and
+ * asked for in their turn. */
 bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint64_t saved)
 {
     saved += s->saved_in.total + s->early.saved;
-    bool breach = end > s->final || end > s->consumed + SESSION_RAW_WINDOW;
+    bool breach = receive_is_breach(s, end);
     if (!breach && pays(s, end > saved ? end - saved : 0))
         return true;
     if (!breach && mux_stores(s->mux)) {
@@ -364,6 +369,8 @@ int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chun
     if ((f->type == FRAME_STORED || f->type == FRAME_MISS) && !mux_stores(m))
         return -ERR_WIRE_UNKNOWN;
     struct session *s = map_get(&m->by_id, f->session);
+    if (s == NULL && f->type == FRAME_STORED)
+        mux_only_fill(m, f);
     if (s == NULL)
         return f->type == FRAME_OPEN ? take_open(m, f) : take_unknown(m, f);
     switch (f->type) {

@@ -104,6 +104,9 @@ void session_update_allowed(struct session *s)
     if (s->out != HALF_OPEN || s->leg == NULL)
         return;
     uint64_t wanted = replay_sent(&s->replay) + unsent_quota(s);
+    if (wanted > s->replay.acked + SESSION_RAW_WINDOW)
+        wanted =
+            s->replay.acked + SESSION_RAW_WINDOW; /* slices cost, too, and a peer may never acknowledge */
     bool starved = s->replay.read == s->allowed;
     if (wanted <= s->allowed || (wanted - s->allowed < SESSION_UNSENT_MIN / 2 && !starved))
         return;
@@ -254,6 +257,7 @@ bool session_may_log(struct mux *m)
     if (now - m->breach_second_us > 1000000) {
         m->breach_second_us = now;
         m->breaches_logged = 0;
+        m->mismatched_bytes = 0;
     }
     return m->breaches_logged++ < MUX_BREACHES_A_SECOND;
 }
@@ -315,6 +319,8 @@ void session_drop(struct session *s, enum frame_rst_reason reason)
 /* The peer's host reset its connection after bytes that are still on their way to ours: those first. */
 static bool deliver_then_reset(struct session *s, const struct frame *f)
 {
+    if (s->miss_known > s->received)
+        return false; /* what is missing went with the host */
     if (f->rst.reason != FRAME_RST_BY_HOST || f->rst.answer != 0 || s->in != HALF_OPEN || s->leg == NULL)
         return false;
     if (f->rst.final <= s->consumed || f->rst.final < s->received)
@@ -338,7 +344,7 @@ void session_take_rst(struct session *s, const struct frame *f)
     if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
         session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
                                           ACK was lost */
-        replay_drop(&s->replay); /* nothing of it goes again */
+        replay_drop(&s->replay);       /* nothing of it goes again */
         transmit_forget(s);
         session_check_over(s);
         return;
@@ -432,6 +438,8 @@ static void leg_eof(void *owner)
         return;
     session_set_out(s, HALF_ENDING);
     session_end_if_sent(s);
+    transmit_schedule(s); /* nothing lingers now */
+    tunnel_kick(s->mux->tunnel);
 }
 
 static void leg_consumed(void *owner, uint64_t total)

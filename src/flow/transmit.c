@@ -345,6 +345,10 @@ static int put_want(struct session *s, unsigned slot, uint32_t want, struct curs
         f.miss.len = s->miss_end - s->miss_from;
         if (s->miss_end <= s->received)
             return 0; /* it came meanwhile */
+        if (s->miss_from < s->received) {
+            f.miss.offset = s->received;
+            f.miss.len = s->miss_end - s->received;
+        }
         break;
     default:
         f.type = FRAME_RST;
@@ -474,9 +478,10 @@ int transmit_fill(void *owner, unsigned slot, enum tunnel_role role, struct curs
     struct mux *m = owner;
     int level = LEVEL_OPEN;
     if (role != TUNNEL_ROLE_BULK) {
+        fill_owed(m, slot, out);
+        out->err = 0;
         mux_announce(m);
         mux_put_notes(m, slot, out);
-        fill_owed(m, slot, out);
     }
     out->err = 0;
     if (role != TUNNEL_ROLE_ANY)

@@ -99,7 +99,13 @@ static int make_store(struct worker *w)
         return 0;
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EIO;
-    int err = store_new(&w->host.store, memory, memory->cap, random[0], random[1] | 1, &events, &w->host);
+    size_t peers = w->node->boot_config->peer_count,
+           homes = w->node->workers_min < peers ? w->node->workers_min : peers;
+    uint64_t share =
+        homes > 1 ? memory->cap / homes : memory->cap; /* else the first that is busy takes all */
+    if (share < STORE_LEAST_BYTES)
+        share = STORE_LEAST_BYTES;
+    int err = store_new(&w->host.store, memory, share, random[0], random[1] | 1, &events, &w->host);
     if (err == 0 && w->node->shelving != NULL)
         store_collect_begin(w->host.store);
     return err;

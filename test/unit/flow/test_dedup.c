@@ -154,7 +154,8 @@ static bool takes_for_held(int number, uint64_t epoch)
     return q.held;
 }
 
-/* Both begin anew and have their stores still: HOLD says so. */
+/* Both begin anew and have their stores still: HOLD says so to the one whose bytes they were. The other may
+ * not ask what it once was sent: a claim to have it proves nothing. */
 START_TEST(stores_outlive_a_tunnel)
 {
     bed_carry(UP, known, LEN, NULL);
@@ -163,9 +164,9 @@ START_TEST(stores_outlive_a_tunnel)
     begin_node(0);
     begin_node(1);
     rig_wait_up(&rig);
-    rig_until(takes_for_held(0, 1) && takes_for_held(1, 1));
+    rig_until(takes_for_held(0, 1));
+    ck_assert(!takes_for_held(1, 1));
     ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
-    ck_assert_uint_lt(bed_wire_of(DOWN, known, LEN), LITTLE);
     ck_assert_uint_eq(bed_cost(0).totals.misses + bed_cost(1).totals.misses, 0);
 }
 END_TEST
@@ -285,7 +286,8 @@ START_TEST(once_asked_for_they_are_held_again)
     rig_on(rig.nodes[1].home.loop, lose_holdings, &rig.nodes[1]);
     bed_carry(UP, known, LEN, NULL);
     uint64_t misses = bed_cost(1).totals.misses;
-    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LEN / 4); /* what was on its way twice may cross once more */
+    ck_assert_uint_lt(bed_wire_of(UP, known, LEN),
+                      LEN / 4); /* what was on its way twice may cross once more */
     ck_assert_uint_eq(bed_cost(1).totals.misses, misses);
 }
 END_TEST
