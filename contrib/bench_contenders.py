@@ -113,18 +113,19 @@ class Hawser(Contender):
 
     name, title, transparent, takes_workers = "hawser", "hawser", True, True
 
-    def __init__(self, net, link=None, workers=None, rate=1.0, store=False, extra=""):
+    def __init__(self, net, link=None, workers=None, rate=1.0, store=False, extra="", memory=None):
         super().__init__(net, link, workers)
         self.rate = rate
         self.extra = extra
         self.store = store
+        self.memory = memory
         self.pair = None
         self.opened_before = 0
 
     def _changes(self, peer, bits, folder):
         changes = {f"peer {peer}": {"rate": f"{round(bits * self.rate / 1000)}kbit" if bits and self.rate else None}}
-        if self.workers:
-            changes["node"] = {"workers": self.workers}
+        node = {"workers": self.workers, "memory": self.memory}
+        changes["node"] = {key: value for key, value in node.items() if value}
         if self.store:
             changes["store"] = {"path": os.path.join(self.net.folder, folder)}
         return changes

@@ -86,7 +86,7 @@ WORKLOADS = {
     "cpu": Workload(bench_transfers.cpu, "incompressible bytes as fast as they go, then the same again",
                     [("near_cpu", "new, near", 2), ("far_cpu", "new, far", 2), *COST_APART, ("mbit_s", "Mbit/s", 0),
                      ("expansion_pct", "expansion, %", 3), ("hit_near_cpu", "again, near", 2), ("hit_far_cpu", "again, far", 2),
-                     ("hit_mbit_s", "Mbit/s", 0), *MEMORY], None, 512 * MB, 128 * MB),
+                     ("hit_mbit_s", "Mbit/s", 0), *MEMORY], None, 256 * MB, 128 * MB),
     "parallel": Workload(bench_transfers.parallel, "eight downloads of new bytes at once",
                          [("mbit_s", "Mbit/s", 0), *COST], None, 1024 * MB, 256 * MB),
     "compress": Workload(bench_transfers.compress, "text at level 1 beside zstd alone (hawser only)",
