@@ -90,9 +90,8 @@ def each_restart(profile, order):
                 ends.wait_back(name)
             again = cost(ends, lambda: down(bed, web, "blob"))
             assert again < AGAIN, f"{again} bytes after {names} {'were killed' if hard else 'ended'} and began again"
-            up = os.path.join(web.root, "blob")
-            again = cost(ends, lambda: bed.upload(bed.client, web, up, "up"))
-            assert again < AGAIN, f"{again} bytes for the same file upwards"
+            # upwards it goes as bytes: that the near node claims to have what was the far one's proves nothing
+            bed.upload(bed.client, web, os.path.join(web.root, "blob"), "up")
 
 
 def test_after_an_orderly_restart():
