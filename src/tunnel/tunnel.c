@@ -24,6 +24,7 @@ enum {
     BURST_SMALL_BYTES = 8 * 1024, /* a record can be read only when all of it is there, */
     BURST_RECORD_BYTES = 1350,    /* and a lane with a small window sends a large one in many round trips */
     BATCH_MIN_BYTES = 4 * 1024,
+    BATCH_GUESSED_MIN_BYTES = 16 * 1024, /* while the link's rate is not configured */
     BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
 };
@@ -63,8 +64,9 @@ static enum tunnel_role role_of(const struct slot *s)
 static size_t batch_bytes(const struct tunnel *t)
 {
     uint64_t b = linkrate_bytes_in(&t->rate, TUNNEL_BATCH_US);
-    if (b < BATCH_MIN_BYTES)
-        return BATCH_MIN_BYTES;
+    uint64_t least = t->rate.configured != 0 ? BATCH_MIN_BYTES : BATCH_GUESSED_MIN_BYTES;
+    if (b < least)
+        return (size_t)least;
     return b < BATCH_MAX_BYTES ? (size_t)b : BATCH_MAX_BYTES;
 }
 

@@ -19,15 +19,19 @@ enum {
     DEAD_IDLE_US = 15 * 1000000,
     STALL_MIN_US = 1000000,
     NOTSENT_MIN_BYTES = 8 * 1024,
+    NOTSENT_GUESSED_MIN_BYTES = 32 * 1024,
     NOTSENT_MAX_BYTES = 256 * 1024,
     NOTSENT_US = 5000, /* of the link's rate; what overtakes nothing there waits so long */
 };
 
 void tunnel_set_notsent(struct tunnel *t, struct slot *s)
 {
-    uint64_t bytes = linkrate_bytes_in(&t->rate, NOTSENT_US);
-    if (bytes < NOTSENT_MIN_BYTES)
-        bytes = NOTSENT_MIN_BYTES;
+    /* a rate that is only guessed must not hold back the congestion control that finds it */
+    bool sure = t->rate.configured != 0;
+    uint64_t bytes = linkrate_bytes_in(&t->rate, sure ? NOTSENT_US : 2 * NOTSENT_US);
+    uint64_t least = sure ? NOTSENT_MIN_BYTES : NOTSENT_GUESSED_MIN_BYTES;
+    if (bytes < least)
+        bytes = least;
     if (bytes > NOTSENT_MAX_BYTES)
         bytes = NOTSENT_MAX_BYTES;
     if (bytes == s->notsent)
