@@ -20,6 +20,11 @@ struct segment_id {
     uint32_t number; /* counted up in that life; never used twice */
 };
 
+static inline bool segment_id_equal(const struct segment_id *a, const struct segment_id *b)
+{
+    return a->epoch == b->epoch && a->number == b->number;
+}
+
 struct chunk {
     _Atomic uint32_t refs;
     uint32_t cap; /* bytes */

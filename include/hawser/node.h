@@ -73,7 +73,7 @@ struct node_peer {
     uint8_t pins[CONFIG_PINS_MAX][CONFIG_PIN_BYTES];
     size_t pin_count;
     uint8_t resume_instance[GREETING_INSTANCE_BYTES];
-    uint32_t route_window; /* first window of lanes towards it in segments, 0 none */
+    uint32_t route_window; /* first window of lanes towards it in segments */
 };
 TAILQ_HEAD(node_peer_list, node_peer);
 

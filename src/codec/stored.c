@@ -10,11 +10,6 @@
 
 enum { FIXED_BYTES = 4 + 4 + 2, KIND_BITS = 2, KIND_MASK = 3, LENGTH_VARINT_MAX = 4 };
 
-static bool same_segment(const struct segment_id *a, const struct segment_id *b)
-{
-    return a->epoch == b->epoch && a->number == b->number;
-}
-
 static uint64_t zigzag(int64_t v)
 {
     return (uint64_t)v << 1 ^ (v < 0 ? UINT64_MAX : 0);
@@ -68,10 +63,10 @@ uint32_t stored_room(const struct stored_writer *w, const struct segment_id *seg
 static void select_segment(struct stored_writer *w, const struct segment_id *id)
 {
     struct stored_segments *s = &w->segments;
-    if (s->selected < s->count && same_segment(&s->ids[s->selected], id))
+    if (s->selected < s->count && segment_id_equal(&s->ids[s->selected], id))
         return;
     uint32_t i = 0;
-    while (i < s->count && !same_segment(&s->ids[i], id))
+    while (i < s->count && !segment_id_equal(&s->ids[i], id))
         i++;
     cursor_put_varint(w->out, (uint64_t)i << KIND_BITS | STORED_SEGMENT);
     if (i == s->count) {

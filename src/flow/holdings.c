@@ -26,9 +26,7 @@ static uint64_t key_of(const struct holdings *h, const struct segment_id *id)
 static struct holding *find(const struct holdings *h, const struct segment_id *id)
 {
     struct holding *found = map_get(&h->segments, key_of(h, id));
-    if (found == NULL || found->id.epoch != id->epoch || found->id.number != id->number)
-        return NULL;
-    return found;
+    return found != NULL && segment_id_equal(&found->id, id) ? found : NULL;
 }
 
 static struct holding *find_or_make(struct holdings *h, const struct segment_id *id)
@@ -72,22 +70,6 @@ void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind
         h->intervals += set->count - before;
 }
 
-/* The first number from `at` on that is in the set; UINT32_MAX: none. */
-static uint32_t next_in(const struct intervals *s, uint32_t at)
-{
-    uint32_t low = 0, high = s->count;
-    while (low < high) {
-        uint32_t middle = low + (high - low) / 2;
-        if (s->list[middle].to <= at)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    if (low == s->count)
-        return UINT32_MAX;
-    return s->list[low].from > at ? s->list[low].from : at;
-}
-
 /* The end of what is in any of the sets without a gap from `at` on. */
 static uint32_t end_in(const struct intervals *const *sets, unsigned count, uint32_t at)
 {
@@ -116,7 +98,7 @@ uint32_t holdings_span(const struct holdings *h, const struct segment_id *id, un
     uint32_t end = end_in(sets, SETS, off);
     *held = end > off;
     for (unsigned i = 0; !*held && i < SETS; i++) {
-        uint32_t next = next_in(sets[i], off);
+        uint32_t next = intervals_next_from(sets[i], off);
         end = i == 0 || next < end ? next : end;
     }
     return end - off < len ? end - off : len;

@@ -274,14 +274,12 @@ static uint64_t plain_bytes(const struct replay *r, const struct replay_cursor *
     return bytes < most ? bytes : most;
 }
 
-/* One DATA; the bytes of the session that it carries, 0: no room. */
+/* One DATA of at most FRAME_DATA_MAX bytes; how many of the session's it carries, 0: no room. */
 static uint32_t put_plain(struct session *s, struct replay_cursor *c, uint64_t len, struct cursor_out *out)
 {
     size_t room = (size_t)(out->end - out->at);
     if (len > room - FRAME_DATA_HEADER_MAX)
         len = room - FRAME_DATA_HEADER_MAX;
-    if (len > FRAME_DATA_MAX)
-        len = FRAME_DATA_MAX;
     uint8_t *to = frame_put_data(out, s->id, c->offset, (uint32_t)len);
     if (to == NULL)
         return 0;
@@ -305,7 +303,8 @@ static bool put_data(struct session *s, unsigned slot, struct cursor_out *out)
     uint64_t turn = limits_turn_bytes(s->mux, mux_class_of(s->mux, s->class_index));
     if (available > turn)
         available = turn;
-    uint64_t plain = mux_stores(s->mux) ? plain_bytes(&s->replay, cursor, available) : available;
+    uint64_t most = available < FRAME_DATA_MAX ? available : FRAME_DATA_MAX;
+    uint64_t plain = mux_stores(s->mux) ? plain_bytes(&s->replay, cursor, most) : most;
     uint32_t len =
         plain > 0 ? put_plain(s, cursor, plain, out) : session_put_stored(s, slot, cursor, available, out);
     if (len == 0)

@@ -117,12 +117,11 @@ static int greet_identify(void *owner, const struct endpoint *from,
     struct node_peer *p = find_by_pin(n, pin);
     if (p != NULL)
         memcpy(ours->resume_instance, p->resume_instance, sizeof(ours->resume_instance));
-    uint64_t rate = p != NULL ? p->route_window : 0;
+    uint32_t window = p != NULL ? p->route_window : 0;
     pthread_mutex_unlock(&n->peers_lock);
     if (p == NULL)
         return -ERR_PIN;
-    if (rate > 0) /* the peer's further lanes start at the link's rate */
-        keeper_lane_route(n->keeper, &from->addr, (uint32_t)rate, 0);
+    keeper_lane_route(n->keeper, &from->addr, window, 0); /* where the peer's further lanes start */
     return 0;
 }
 

@@ -17,15 +17,10 @@ static uint64_t name_key(const struct store *s, const struct segment_id *id)
     return XXH3_64bits_withSeed(words, sizeof(words), s->seed);
 }
 
-static bool same_name(const struct segment_id *a, const struct segment_id *b)
-{
-    return a->epoch == b->epoch && a->number == b->number;
-}
-
 struct segment *segment_find(const struct store *s, const struct segment_id *id)
 {
     struct segment *g = map_get(&s->by_name, name_key(s, id));
-    return g != NULL && same_name(&g->chunk->segment, id) ? g : NULL;
+    return g != NULL && segment_id_equal(&g->chunk->segment, id) ? g : NULL;
 }
 
 struct segment *segment_find_own(const struct store *s, uint32_t number)

@@ -44,7 +44,7 @@ static uint64_t key_of(const struct shelf *s, const struct segment_id *id)
 
 static bool is_of(const struct shelf_file *f, const struct segment_id *id)
 {
-    return f->label.segment.epoch == id->epoch && f->label.segment.number == id->number;
+    return segment_id_equal(&f->label.segment, id);
 }
 
 void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes)
