@@ -20,6 +20,7 @@
     X(ERR_CLOSED, "the other end closed the connection")                                                     \
     X(ERR_CHANGED, "the configuration has changed")                                                          \
     X(ERR_CONFIG, "the configuration is wrong")                                                              \
+    X(ERR_STARTING, "the tunnel to this peer has not been started yet")                                      \
     X(ERR_MEMORY_CAP, "the memory cap is reached")
 
 #define ERR_BASE 10000

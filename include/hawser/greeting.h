@@ -23,10 +23,9 @@ struct greeting {
     uint16_t version;
     /* What this end can do; in use is what both can. */
     uint64_t features;
-    /* Random, new at every start of an engine, never all zero. */
+    /* Random, never all zero: the life of a tunnel at this end. Another one tells the peer that sessions of
+     * the one before are held no longer. */
     uint8_t instance[GREETING_INSTANCE_BYTES];
-    /* The peer's instance that we still hold sessions of; zero: none. */
-    uint8_t resume_instance[GREETING_INSTANCE_BYTES];
     /* Bytes of new sessions, all together, that may be sent before their first CREDIT; at most
      * FRAME_OFFSET_MAX. */
     uint64_t opening_credit_bytes;

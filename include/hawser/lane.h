@@ -96,8 +96,8 @@ const struct greeting *lane_greeting(const struct lane *l);
 bool lane_is_dialled(const struct lane *l); /* by us */
 const struct endpoint *lane_remote(const struct lane *l);
 const uint8_t *lane_pin(const struct lane *l);
-/* Whether the peer's key was right, so that our greeting was sent. */
-bool lane_is_trusting(const struct lane *l);
+/* Ours, once it was sent: the peer's key was right. NULL before. */
+const struct greeting *lane_own_greeting(const struct lane *l);
 int lane_fd(const struct lane *l);
 
 /* Of one direction. */

@@ -72,8 +72,8 @@ struct node_peer {
     /* under node.peers_lock: what greetings on other threads need */
     uint8_t pins[CONFIG_PINS_MAX][CONFIG_PIN_BYTES];
     size_t pin_count;
-    uint8_t resume_instance[GREETING_INSTANCE_BYTES];
-    uint32_t route_window; /* first window of lanes towards it in segments */
+    uint8_t instance[GREETING_INSTANCE_BYTES]; /* of its tunnel at our end; all zero before there is one */
+    uint32_t route_window;                     /* first window of lanes towards it in segments */
 };
 TAILQ_HEAD(node_peer_list, node_peer);
 

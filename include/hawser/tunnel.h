@@ -28,7 +28,6 @@ const char *tunnel_congestion(const struct config_peer *p);
 struct tunnel_world {
     SSL_CTX *dial_tls;
     const char *node_name;
-    uint8_t instance[GREETING_INSTANCE_BYTES];
     uint8_t pin[CONFIG_PIN_BYTES];
     struct config_mark lane_mark;
     uint64_t opening_credit_bytes;
@@ -40,10 +39,9 @@ struct tunnel_world {
     void (*lane_route)(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd);
     /* A better estimate of the link to this peer, to be remembered. */
     void (*learned)(void *owner, const char *peer_name, uint64_t rate_bits_per_s, uint64_t rtt_us);
-    /* The peer's instance whose sessions we hold from now on (zero: none), for greetings that other threads
-     * send. */
-    void (*resume)(void *owner, const char *peer_name,
-                   const uint8_t instance[static GREETING_INSTANCE_BYTES]);
+    /* Our instance from now on, for greetings to this peer that other threads send; first in tunnel_new. */
+    void (*instance)(void *owner, const char *peer_name,
+                     const uint8_t instance[static GREETING_INSTANCE_BYTES]);
 };
 
 enum { TUNNEL_LEVEL_AUTO = -1 };

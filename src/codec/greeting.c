@@ -26,7 +26,6 @@ void greeting_put(uint8_t out[static GREETING_BYTES], const struct greeting *g)
     cursor_put_be(&c, g->version, 2);
     cursor_put_be(&c, g->features, 8);
     cursor_put_bytes(&c, g->instance, GREETING_INSTANCE_BYTES);
-    cursor_put_bytes(&c, g->resume_instance, GREETING_INSTANCE_BYTES);
     cursor_put_be(&c, g->opening_credit_bytes, 8);
     cursor_put_be(&c, g->slot, 1);
     cursor_put_be(&c, name_len, 1);
@@ -52,7 +51,6 @@ static void get_fields(struct cursor *c, struct greeting *g)
 {
     g->features = cursor_be(c, 8);
     const uint8_t *instance = cursor_bytes(c, GREETING_INSTANCE_BYTES);
-    const uint8_t *resume = cursor_bytes(c, GREETING_INSTANCE_BYTES);
     g->opening_credit_bytes = cursor_be(c, 8);
     g->slot = cursor_u8(c);
     size_t name_len = cursor_u8(c);
@@ -64,7 +62,6 @@ static void get_fields(struct cursor *c, struct greeting *g)
     if (is_zero(instance) || g->opening_credit_bytes > FRAME_OFFSET_MAX)
         cursor_refuse(c, -ERR_WIRE_VALUE);
     memcpy(g->instance, instance, GREETING_INSTANCE_BYTES);
-    memcpy(g->resume_instance, resume, GREETING_INSTANCE_BYTES);
     memcpy(g->name, name, name_len);
     g->name[name_len] = '\0';
 }

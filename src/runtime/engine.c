@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 
 #include "hawser/clock.h"
@@ -87,9 +86,6 @@ static int set_up_identity(struct node *n, const struct keeper_engine_start *sta
     snprintf(n->name, sizeof(n->name), "%s", c->name);
     n->tunnel_world.node_name = n->name;
     n->tunnel_world.lane_mark = c->lane_mark;
-    ssize_t got = getrandom(n->tunnel_world.instance, sizeof(n->tunnel_world.instance), 0);
-    if (got != (ssize_t)sizeof(n->tunnel_world.instance))
-        return -EIO;
     int err = identity_tls_context(n->identity, 0, &n->dial_tls);
     if (err == 0)
         err = identity_tls_context(n->identity, 1, &n->accept_tls);

@@ -73,14 +73,14 @@ static struct node_peer *find_by_name(struct node *n, const char *name)
     return NULL;
 }
 
-static void lend_resume(void *owner, const char *peer_name,
-                        const uint8_t instance[static GREETING_INSTANCE_BYTES])
+static void lend_instance(void *owner, const char *peer_name,
+                          const uint8_t instance[static GREETING_INSTANCE_BYTES])
 {
     struct node *n = owner;
     pthread_mutex_lock(&n->peers_lock);
     struct node_peer *p = find_by_name(n, peer_name);
     if (p != NULL)
-        memcpy(p->resume_instance, instance, GREETING_INSTANCE_BYTES);
+        memcpy(p->instance, instance, GREETING_INSTANCE_BYTES);
     pthread_mutex_unlock(&n->peers_lock);
 }
 
@@ -108,19 +108,21 @@ static struct node_peer *find_by_pin(struct node *n, const uint8_t *pin)
 static int greet_identify(void *owner, const struct endpoint *from,
                           const uint8_t pin[static CONFIG_PIN_BYTES], struct greeting *ours)
 {
+    static const uint8_t none[GREETING_INSTANCE_BYTES];
     struct node *n = owner;
-    memcpy(ours->instance, n->tunnel_world.instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", n->name);
     ours->opening_credit_bytes = n->tunnel_world.opening_credit_bytes;
     ours->features |= n->tunnel_world.features;
     pthread_mutex_lock(&n->peers_lock);
     struct node_peer *p = find_by_pin(n, pin);
     if (p != NULL)
-        memcpy(ours->resume_instance, p->resume_instance, sizeof(ours->resume_instance));
+        memcpy(ours->instance, p->instance, sizeof(ours->instance));
     uint32_t window = p != NULL ? p->route_window : 0;
     pthread_mutex_unlock(&n->peers_lock);
     if (p == NULL)
         return -ERR_PIN;
+    if (memcmp(ours->instance, none, sizeof(none)) == 0)
+        return -ERR_STARTING;
     keeper_lane_route(n->keeper, &from->addr, window, 0); /* where the peer's further lanes start */
     return 0;
 }
@@ -389,7 +391,7 @@ void peers_lend_worlds(struct node *n)
     n->tunnel_world.lane_socket = lend_lane_socket;
     n->tunnel_world.lane_route = lend_lane_route;
     n->tunnel_world.learned = lend_learned;
-    n->tunnel_world.resume = lend_resume;
+    n->tunnel_world.instance = lend_instance;
     n->mux_world.owner = n;
     n->mux_world.place = lend_place;
     n->mux_world.admit = lend_admit;

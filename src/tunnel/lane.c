@@ -52,8 +52,7 @@ struct lane {
     struct chunk *in;
     uint32_t in_start, in_fill; /* [start, fill) is not parsed yet */
 
-    struct greeting theirs;
-    uint64_t features; /* of our greeting */
+    struct greeting ours, theirs;
     bool greeting_sent;
     struct lane_counters counters;
     struct lane_stream stream;
@@ -340,18 +339,14 @@ static int make_in_room(struct lane *l, uint32_t wanted)
 
 static int send_greeting(struct lane *l)
 {
-    struct greeting ours;
-    memset(&ours, 0, sizeof(ours));
-    ours.version = PROTOCOL_VERSION;
-    ours.features = GREETING_FEATURES;
-    int err = l->events->identify(l->owner, l, l->pin, &ours);
+    l->ours = (struct greeting){.version = PROTOCOL_VERSION, .features = GREETING_FEATURES};
+    int err = l->events->identify(l->owner, l, l->pin, &l->ours);
     if (err < 0)
         return err;
     uint8_t *bytes = malloc(GREETING_BYTES);
     if (bytes == NULL)
         return -ENOMEM;
-    greeting_put(bytes, &ours);
-    l->features = ours.features;
+    greeting_put(bytes, &l->ours);
     err = write_records(l, bytes, GREETING_BYTES);
     free(bytes);
     l->greeting_sent = err == 0;
@@ -390,7 +385,7 @@ static int take_greeting(struct lane *l)
     if (err < 0)
         return err;
     l->in_start += GREETING_BYTES;
-    l->stream.compresses = (l->features & l->theirs.features & GREETING_FEATURE_ZSTD) != 0;
+    l->stream.compresses = (l->ours.features & l->theirs.features & GREETING_FEATURE_ZSTD) != 0;
     l->state = LANE_UP;
     event_del(&l->timeout);
     l->events->up(l->owner, l);
@@ -682,9 +677,9 @@ const uint8_t *lane_pin(const struct lane *l)
     return l->pin;
 }
 
-bool lane_is_trusting(const struct lane *l)
+const struct greeting *lane_own_greeting(const struct lane *l)
 {
-    return l->greeting_sent;
+    return l->greeting_sent ? &l->ours : NULL;
 }
 
 int lane_fd(const struct lane *l)

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -257,21 +258,16 @@ static bool is_known_instance(const struct tunnel *t, const struct lane *l)
     return t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
 }
 
-/* Whether the sessions that we hold are the peer's too. Only the first lane of a new connection decides:
- * while lanes are up both sides hold the same. */
-static void meet_instance(struct tunnel *t, const struct greeting *g, bool first)
+/* The sessions that we hold are the peer's too as long as its instance stays: what it gave up, it gave up
+ * with the instance. */
+static void meet_instance(struct tunnel *t, const struct greeting *g)
 {
-    bool same = memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
-    bool resumes = memcmp(g->resume_instance, t->world->instance, sizeof(g->resume_instance)) == 0;
-    if (t->knows_peer && (!same || (first && !resumes && t->heard))) {
-        t->heard = false;
+    if (t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) != 0)
         t->events->peer_restarted(t->owner);
-    }
     memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
     t->knows_peer = true;
     t->opening_credit = g->opening_credit_bytes;
     t->features = g->features & t->world->features;
-    t->world->resume(t->world->owner, t->peer->name, t->peer_instance);
 }
 
 void tunnel_set_route(struct tunnel *t, const struct addr *remote)
@@ -291,7 +287,7 @@ static uint64_t round_trip_of(const struct lane *l)
 static void enter(struct slot *s, struct lane *l, bool first, bool renews)
 {
     struct tunnel *t = s->tunnel;
-    meet_instance(t, lane_greeting(l), first);
+    meet_instance(t, lane_greeting(l));
     t->is_lower = memcmp(t->world->pin, lane_pin(l), CONFIG_PIN_BYTES) < 0;
     memcpy(t->peer_pin, lane_pin(l), sizeof(t->peer_pin));
     t->knows_pin = true;
@@ -352,6 +348,8 @@ bool tunnel_settle(struct slot *s, struct lane *l)
     lane_attach(l, t->loop, &up_events, s);
     if (!tunnel_is_pinned(t->peer, lane_pin(l)))
         return false; /* a reload took the pin away while the lane was on its way here */
+    if (memcmp(lane_own_greeting(l)->instance, t->instance, sizeof(t->instance)) != 0)
+        return false; /* it told the peer of sessions that were given up since */
     if (t->knows_peer && !is_known_instance(t, l)) {
         /* Lanes of the peer's last life may still bring what it sent: in the new one those ids mean other
          * sessions. */
@@ -401,7 +399,6 @@ static int lane_took_block(void *owner, struct lane *l, struct chunk *chunk, con
             s->pong_token = f.ping.token;
             tunnel_kick(t);
         } else if (f.type != FRAME_PONG) {
-            t->heard = true;
             n = t->events->frame(t->owner, s->number, &f, chunk);
             if (n < 0)
                 break;
@@ -429,6 +426,10 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     struct tunnel *t = calloc(1, sizeof(*t));
     if (t == NULL)
         return -ENOMEM;
+    if (getrandom(t->instance, sizeof(t->instance), 0) != (ssize_t)sizeof(t->instance)) {
+        free(t);
+        return -EIO;
+    }
     t->loop = loop;
     t->world = world;
     t->peer = peer;
@@ -449,6 +450,7 @@ int tunnel_new(struct tunnel **out, struct loop *loop, const struct tunnel_world
     }
     snprintf(t->reason, sizeof(t->reason), "%s",
              peer->address.addr.family == AF_UNSPEC ? "waiting for the peer to dial" : "dialling");
+    world->instance(world->owner, peer->name, t->instance);
     tunnel_want_tick(t, TUNNEL_TICK_IDLE_US);
     if (peer->address.addr.family != AF_UNSPEC)
         tunnel_dial_first(t);
@@ -520,7 +522,8 @@ void tunnel_adopt(struct tunnel *t, struct lane *l)
 
 void tunnel_forget(struct tunnel *t)
 {
-    static const uint8_t none[GREETING_INSTANCE_BYTES];
-    t->knows_peer = t->heard = false;
-    t->world->resume(t->world->owner, t->peer->name, none);
+    t->knows_peer = false;
+    for (size_t i = 0; i < sizeof(t->instance) && ++t->instance[i] == 0; i++)
+        ; /* the next life: what it gave up, the peer gives up when it hears this */
+    t->world->instance(t->world->owner, t->peer->name, t->instance);
 }

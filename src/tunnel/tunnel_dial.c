@@ -64,13 +64,11 @@ static int dial_identify(void *owner, struct lane *l, const uint8_t pin[static C
     (void)l;
     if (!tunnel_is_pinned(t->peer, pin))
         return -ERR_PIN;
-    memcpy(ours->instance, t->world->instance, sizeof(ours->instance));
+    memcpy(ours->instance, t->instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", t->world->node_name);
     ours->slot = (uint8_t)s->number;
     ours->opening_credit_bytes = t->world->opening_credit_bytes;
     ours->features |= t->world->features;
-    if (t->knows_peer)
-        memcpy(ours->resume_instance, t->peer_instance, sizeof(ours->resume_instance));
     dial_followers(s);
     return 0;
 }
@@ -89,7 +87,7 @@ static void dial_up(void *owner, struct lane *l)
 /* The peer ended the lane after its key was found right: it has seen ours by then. */
 static bool may_not_know_us(const struct lane *l, int err)
 {
-    return lane_is_trusting(l) && (err == -ERR_CLOSED || err == -ECONNRESET || err == -EPIPE);
+    return lane_own_greeting(l) != NULL && (err == -ERR_CLOSED || err == -ECONNRESET || err == -EPIPE);
 }
 
 static void note_refusal(struct tunnel *t)

@@ -53,9 +53,8 @@ struct tunnel {
     bool starved;                 /* a bulk lane had room and nothing to send when it was last fed */
     bool leader_is_old;           /* slot 0's lane came first, without the route of those after it */
     struct lane_counters retired; /* of lanes that are gone */
-    uint8_t peer_instance[GREETING_INSTANCE_BYTES];
+    uint8_t instance[GREETING_INSTANCE_BYTES], peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;
-    bool heard; /* a session's frame came from the peer: it may hold sessions of ours */
     uint8_t peer_pin[CONFIG_PIN_BYTES];
     uint64_t opening_credit, features;
     char reason[320];

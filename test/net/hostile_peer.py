@@ -93,9 +93,9 @@ def ping_frame(token):
     return bytes([PING]) + varint(token)
 
 
-def greeting(slot=0, magic=b"HAWSER\r\n", version=1, instance=b"\1" * 16, resume=bytes(16), credit=1 << 20,
+def greeting(slot=0, magic=b"HAWSER\r\n", version=1, instance=b"\1" * 16, credit=1 << 20,
              name=b"hostile", name_len=None, features=0):
-    out = (magic + version.to_bytes(2, "big") + features.to_bytes(8, "big") + instance + resume +
+    out = (magic + version.to_bytes(2, "big") + features.to_bytes(8, "big") + instance +
            credit.to_bytes(8, "big") + bytes([slot, len(name) if name_len is None else name_len]) + name)
     return out + bytes(GREETING_BYTES - len(out))
 

@@ -118,7 +118,7 @@ struct rig_node {
     struct greeter_world greeter_world;
     struct config *config;
     pthread_mutex_t lock;
-    uint8_t resume[GREETING_INSTANCE_BYTES];
+    uint8_t instance[GREETING_INSTANCE_BYTES];
     _Atomic int up, ups, downs, refused, refused_reason, admit_reason;
     _Atomic uint32_t sessions;
     uint32_t sessions_max;
@@ -150,13 +150,13 @@ static __attribute__((unused)) void rig_learned(void *owner, const char *peer, u
     (void)owner, (void)peer, (void)rate, (void)rtt_us;
 }
 
-static __attribute__((unused)) void rig_resume(void *owner, const char *peer,
-                                               const uint8_t instance[static GREETING_INSTANCE_BYTES])
+static __attribute__((unused)) void rig_instance(void *owner, const char *peer,
+                                                 const uint8_t instance[static GREETING_INSTANCE_BYTES])
 {
     struct rig_node *n = owner;
     (void)peer;
     pthread_mutex_lock(&n->lock);
-    memcpy(n->resume, instance, sizeof(n->resume));
+    memcpy(n->instance, instance, sizeof(n->instance));
     pthread_mutex_unlock(&n->lock);
 }
 
@@ -164,18 +164,18 @@ static __attribute__((unused)) int rig_identify(void *owner, const struct endpoi
                                                 const uint8_t pin[static CONFIG_PIN_BYTES],
                                                 struct greeting *ours)
 {
+    static const uint8_t none[GREETING_INSTANCE_BYTES];
     struct rig_node *n = owner;
     (void)from;
     if (memcmp(pin, keys[!n->number].pin, CONFIG_PIN_BYTES) != 0)
         return -ERR_PIN;
-    memcpy(ours->instance, n->tunnel_world.instance, sizeof(ours->instance));
     snprintf(ours->name, sizeof(ours->name), "%s", n->tunnel_world.node_name);
     ours->opening_credit_bytes = n->tunnel_world.opening_credit_bytes;
     ours->features = n->tunnel_world.features;
     pthread_mutex_lock(&n->lock);
-    memcpy(ours->resume_instance, n->resume, sizeof(ours->resume_instance));
+    memcpy(ours->instance, n->instance, sizeof(ours->instance));
     pthread_mutex_unlock(&n->lock);
-    return 0;
+    return memcmp(ours->instance, none, sizeof(none)) == 0 ? -ERR_STARTING : 0;
 }
 
 struct rig_delivery {
@@ -350,11 +350,10 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
         .lane_socket = rig_lane_socket,
         .lane_route = rig_lane_route,
         .learned = rig_learned,
-        .resume = rig_resume,
+        .instance = rig_instance,
     };
     if (o->stores)
         rig_make_store(n);
-    memset(n->tunnel_world.instance, 1 + number, GREETING_INSTANCE_BYTES);
     memcpy(n->tunnel_world.pin, keys[number].pin, CONFIG_PIN_BYTES);
     n->mux_world = (struct mux_world){
         .memory = &n->memory,

@@ -103,7 +103,6 @@ static void end_node(int number)
 static void begin_node(int number)
 {
     struct rig_node *n = &rig.nodes[number];
-    n->tunnel_world.instance[1]++;
     rig_on(n->home.loop, rig_start_node, n);
 }
 
@@ -285,10 +284,14 @@ START_TEST(once_asked_for_they_are_held_again)
     bed_carry(UP, known, LEN, NULL);
     rig_on(rig.nodes[1].home.loop, lose_holdings, &rig.nodes[1]);
     bed_carry(UP, known, LEN, NULL);
-    uint64_t misses = bed_cost(1).totals.misses;
-    ck_assert_uint_lt(bed_wire_of(UP, known, LEN),
-                      LEN / 4); /* what was on its way twice may cross once more */
+    uint64_t misses, wire;
+    int rounds = 0; /* what was on its way over two lanes may be asked for once more */
+    do {
+        misses = bed_cost(1).totals.misses;
+        wire = bed_wire_of(UP, known, LEN);
+    } while (bed_cost(1).totals.misses > misses && ++rounds < 3);
     ck_assert_uint_eq(bed_cost(1).totals.misses, misses);
+    ck_assert_uint_lt(wire, LITTLE);
 }
 END_TEST
 

@@ -529,7 +529,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, a_mux_ends_with_live_sessions, 1, 5);
     tcase_add_test(t, a_mux_ends_while_the_peer_opens);
     tcase_add_test(t, the_configuration_changes_under_running_sessions);
-    tcase_add_test(t, both_nodes_dial_each_other);
+    tcase_add_loop_test(t, both_nodes_dial_each_other, 0, 10);
     tcase_add_test(t, sessions_are_given_up_after_the_hold_time);
 }
 

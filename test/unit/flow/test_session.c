@@ -48,7 +48,7 @@ START_TEST(closed_ids_agree_with_a_model)
         for (int i = 0; i < 3 * IDS; i++) {
             uint64_t n = 1 + (uint64_t)rand() % (IDS - 2);
             if (seed % 2 == 0 && i < IDS - 2)
-                n = (uint64_t)(i ^ 7) % (IDS - 2) + 1;   /* nearly in order, as sessions end */
+                n = (uint64_t)(i ^ 7) % (IDS - 2) + 1; /* nearly in order, as sessions end */
             ck_assert_int_eq(closed_add(&c, n << 1, CLOSED_RANGES_MAX), 0); /* some for a second time */
             closed[n] = true;
             if (i % 100 == 0)

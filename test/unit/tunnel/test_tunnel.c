@@ -20,7 +20,7 @@ struct side {
     struct config_peer peer;
     int listener;
     uint16_t port;
-    uint8_t resume[GREETING_INSTANCE_BYTES];
+    uint8_t instance[GREETING_INSTANCE_BYTES];
     int ups, downs, losts, restarts, delivered;
     bool busy, deaf; /* deaf: accepts nothing */
     uint64_t frames, to_send, sent;
@@ -112,22 +112,25 @@ static void learned(void *owner, const char *peer, uint64_t rate, uint64_t rtt_u
     (void)owner, (void)peer, (void)rate, (void)rtt_us;
 }
 
-static void resume(void *owner, const char *peer, const uint8_t instance[static GREETING_INSTANCE_BYTES])
+static void new_instance(void *owner, const char *peer,
+                         const uint8_t instance[static GREETING_INSTANCE_BYTES])
 {
     struct side *s = owner;
     (void)peer;
-    memcpy(s->resume, instance, sizeof(s->resume));
+    memcpy(s->instance, instance, sizeof(s->instance));
 }
 
 static int identify(void *owner, const struct endpoint *from, const uint8_t pin[static CONFIG_PIN_BYTES],
                     struct greeting *ours)
 {
+    static const uint8_t none[GREETING_INSTANCE_BYTES];
     struct side *s = owner;
     (void)from;
+    if (memcmp(s->instance, none, sizeof(none)) == 0)
+        return -ERR_STARTING;
     if (memcmp(pin, s->peer.pins[0], CONFIG_PIN_BYTES) != 0)
         return -ERR_PIN;
-    memcpy(ours->instance, s->world.instance, sizeof(ours->instance));
-    memcpy(ours->resume_instance, s->resume, sizeof(s->resume));
+    memcpy(ours->instance, s->instance, sizeof(ours->instance));
     ours->opening_credit_bytes = s->world.opening_credit_bytes;
     return 0;
 }
@@ -162,8 +165,7 @@ static void prepare(bool dials_0, bool dials_1, unsigned lanes)
                                          .lane_socket = lane_socket,
                                          .lane_route = lane_route,
                                          .learned = learned,
-                                         .resume = resume};
-        memset(s->world.instance, 'A' + i, GREETING_INSTANCE_BYTES);
+                                         .instance = new_instance};
         memcpy(s->world.pin, keys[i].pin, CONFIG_PIN_BYTES);
         s->greeter_world = (struct greeter_world){
             .accept_tls = keys[i].accept, .owner = s, .identify = identify, .deliver = deliver};
@@ -398,8 +400,6 @@ START_TEST(a_peer_that_started_anew_is_told_before_up)
     go_up(true, false, 2);
     stop_tunnel(1);
     step_until(sides[0].downs == 1);
-    memset(sides[1].world.instance, 'Z', GREETING_INSTANCE_BYTES);
-    memset(sides[1].resume, 0, sizeof(sides[1].resume));
     start_tunnel(1);
     step_until(lanes_up(0) == 2);
     ck_assert_int_eq(sides[0].restarts, 1);
