@@ -28,6 +28,8 @@ enum {
     BATCH_GUESSED_MIN_BYTES = 16 * 1024, /* while the link's rate is not configured */
     BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
+    BATCH_SHARED_US = 2000,
+    EXPRESS_IDLE_US = 1000000,
 };
 
 static const struct lane_events up_events;
@@ -62,9 +64,15 @@ static enum tunnel_role role_of(const struct slot *s)
 
 /* ---- sending ---- */
 
-static size_t batch_bytes(const struct tunnel *t)
+/* A batch is what waits in front of a message that goes over a bulk lane too (see twins in transmit.c), and it
+ * is read only when all of it is there: short while the express lane is used, else long, which compresses
+ * better. */
+static size_t batch_bytes(const struct slot *s, enum tunnel_role role, uint64_t now_us)
 {
-    uint64_t b = linkrate_bytes_in(&t->rate, TUNNEL_BATCH_US);
+    const struct tunnel *t = s->tunnel;
+    bool shares = role == TUNNEL_ROLE_BULK &&
+                  now_us - lane_counters(t->slots[0].lane)->last_out_us < EXPRESS_IDLE_US;
+    uint64_t b = linkrate_bytes_in(&t->rate, shares ? BATCH_SHARED_US : TUNNEL_BATCH_US);
     uint64_t least = t->rate.configured != 0 ? BATCH_MIN_BYTES : BATCH_GUESSED_MIN_BYTES;
     if (b < least)
         return (size_t)least;
@@ -126,9 +134,10 @@ static void feed(struct slot *s)
     if (s->lane == NULL || (s->stalled && any_usable(t)))
         return;
     enum tunnel_role role = role_of(s);
-    if (clock_now_us() - lane_counters(s->lane)->last_out_us > BURST_IDLE_US)
+    uint64_t now = clock_now_us();
+    if (now - lane_counters(s->lane)->last_out_us > BURST_IDLE_US)
         s->burst_bytes = 0;
-    size_t batch = batch_bytes(t), turn = 0, unflushed = lane_flush(s->lane);
+    size_t batch = batch_bytes(s, role, now), turn = 0, unflushed = lane_flush(s->lane);
     for (;;) {
         /* a batch that the socket does not take yet is enough: what is put behind it cannot be overtaken */
         if (unflushed >= batch || lane_room(s->lane) == 0) {
