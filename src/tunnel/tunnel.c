@@ -64,14 +64,14 @@ static enum tunnel_role role_of(const struct slot *s)
 
 /* ---- sending ---- */
 
-/* A batch is what waits in front of a message that goes over a bulk lane too (see twins in transmit.c), and it
- * is read only when all of it is there: short while the express lane is used, else long, which compresses
+/* A batch is what waits in front of a message that goes over a bulk lane too (see twins in transmit.c), and
+ * it is read only when all of it is there: short while the express lane is used, else long, which compresses
  * better. */
 static size_t batch_bytes(const struct slot *s, enum tunnel_role role, uint64_t now_us)
 {
     const struct tunnel *t = s->tunnel;
-    bool shares = role == TUNNEL_ROLE_BULK &&
-                  now_us - lane_counters(t->slots[0].lane)->last_out_us < EXPRESS_IDLE_US;
+    bool shares =
+        role == TUNNEL_ROLE_BULK && now_us - lane_counters(t->slots[0].lane)->last_out_us < EXPRESS_IDLE_US;
     uint64_t b = linkrate_bytes_in(&t->rate, shares ? BATCH_SHARED_US : TUNNEL_BATCH_US);
     uint64_t least = t->rate.configured != 0 ? BATCH_MIN_BYTES : BATCH_GUESSED_MIN_BYTES;
     if (b < least)
