@@ -192,7 +192,8 @@ enum {
     MUX_ANSWERS_MAX = 65536,
     MUX_MISMATCHED_MAX_BYTES = 512 << 20, /* a second: they were hashed in vain */
     MUX_SAY_AGAIN_S = 5,                  /* what the peer has not answered */
-    MUX_NOTES_DOUBT_US = 10000000, /* a lane that is lost later than this after a note had delivered it */
+    MUX_NOTES_DOUBT_US = 20000000, /* a lane that is lost later than this after a note had delivered it: an
+                                    * idle one is found dead after 15 s */
     MUX_NOTES_MAX = 65536,         /* HOLD and DROP waiting to be sent */
     MUX_LINGER_TICK_US = 5000,
     MUX_ACK_LATE_US = 20000,
@@ -233,7 +234,7 @@ void session_grow_window(struct session *s, uint64_t wanted);
 void session_update_allowed(struct session *s);
 /* Everything was sent: then the end, or the reset, of the direction. */
 void session_end_if_sent(struct session *s);
-/* A lane is lost: send again what may not have arrived over it. */
+/* A lane is lost, or stalls: send again what may not have arrived over it. */
 void session_lane_lost(struct session *s, unsigned slot);
 const char *session_state_text(const struct session *s);
 

@@ -51,6 +51,8 @@ struct tunnel_events {
     void (*down)(void *owner); /* the last lane is gone */
     /* What was sent over the lane in this slot may not have arrived: send again what is unconfirmed. */
     void (*lane_lost)(void *owner, unsigned slot);
+    /* It comes late, over a lane that makes no progress and is up still: others had better carry it, too. */
+    void (*lane_stalls)(void *owner, unsigned slot);
     /* The peer started anew, or gave up our sessions: they are void. Comes before up. */
     void (*peer_restarted)(void *owner);
     /* A session's frame. chunk holds the bytes of DATA. 0, or a negative error that closes the lane. */

@@ -62,6 +62,12 @@ static void lane_lost(void *owner, unsigned slot)
     each(m, session_lane_lost, slot);
 }
 
+/* Nothing is known to be lost: what the lane carries keeps its order behind it, notes as well. */
+static void lane_stalls(void *owner, unsigned slot)
+{
+    each(owner, session_lane_lost, slot);
+}
+
 static void drop_one(struct session *s, unsigned reason)
 {
     session_drop(s, (enum frame_rst_reason)reason);
@@ -89,6 +95,7 @@ static const struct tunnel_events tunnel_events = {
     .up = tunnel_up,
     .down = tunnel_down,
     .lane_lost = lane_lost,
+    .lane_stalls = lane_stalls,
     .peer_restarted = peer_restarted,
     .frame = receive_frame,
     .fill = transmit_fill,

@@ -105,7 +105,7 @@ static void find_stalled(struct tunnel *t, uint64_t now)
                 continue;
             log_info("peer %s: lane %u makes no progress, lane %u takes over", t->peer->name, i, j);
             s->stalled = true;
-            t->events->lane_lost(t->owner, i);
+            t->events->lane_stalls(t->owner, i);
             tunnel_kick(t);
             break;
         }

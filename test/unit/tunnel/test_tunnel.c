@@ -89,6 +89,7 @@ static bool ev_busy(void *owner)
 static const struct tunnel_events events = {.up = ev_up,
                                             .down = ev_down,
                                             .lane_lost = ev_lost,
+                                            .lane_stalls = ev_lost,
                                             .peer_restarted = ev_restarted,
                                             .frame = ev_frame,
                                             .fill = ev_fill,
