@@ -141,10 +141,13 @@ static bool check_silence(struct slot *s, uint64_t now, bool busy)
 static void pace(struct tunnel *t, const uint64_t *out_delta, uint64_t elapsed_us)
 {
     uint64_t express = elapsed_us > 0 ? out_delta[0] * 1000000 / elapsed_us : 0;
-    /* smoothed over about a second: a new session's burst is over before the bulk lane could give way to it
-     */
-    t->express_bytes_per_s =
-        elapsed_us > TUNNEL_TICK_IDLE_US / 4 ? express : (t->express_bytes_per_s * 9 + express) / 10;
+    /* Smoothed over about a second, since a new session's burst is over before the bulk lane could give way
+     * to it; forgotten fast, since what made the burst has moved to the bulk lane. */
+    uint64_t was = t->express_bytes_per_s;
+    if (elapsed_us > TUNNEL_TICK_IDLE_US / 4)
+        t->express_bytes_per_s = express;
+    else
+        t->express_bytes_per_s = express < was ? (was + express) / 2 : (was * 9 + express) / 10;
     unsigned sending = 0;
     for (unsigned i = 1; i < CONFIG_LANES_MAX; i++)
         sending += t->slots[i].lane != NULL && out_delta[i] > 0;
