@@ -29,6 +29,11 @@ void identity_free(struct identity *id);
 
 /* The identity's own pin. */
 void identity_pin(const struct identity *id, uint8_t pin[static CONFIG_PIN_BYTES]);
+/* 32 bytes that follow from the key and a purpose: the same whenever the identity is loaded, and known to
+ * nobody without the key. 0 or -ERR_TLS. */
+enum { IDENTITY_SECRET_BYTES = 32 };
+int identity_secret(const struct identity *id, const char *purpose,
+                    uint8_t secret[static IDENTITY_SECRET_BYTES]);
 /* The pin of a PEM certificate file; errors as identity_load. */
 int identity_pin_of_file(const char *path, uint8_t pin[static CONFIG_PIN_BYTES],
                          char error[static IDENTITY_ERROR_MAX]);

@@ -11,6 +11,7 @@
 
 #include "hawser/config.h"
 #include "hawser/frame.h"
+#include "hawser/identity.h"
 #include "hawser/lane.h"
 #include "hawser/linkrate.h"
 #include "hawser/loop.h"
@@ -29,6 +30,7 @@ struct tunnel_world {
     SSL_CTX *dial_tls;
     const char *node_name;
     uint8_t pin[CONFIG_PIN_BYTES];
+    uint8_t source_secret[IDENTITY_SECRET_BYTES]; /* of tunnel_source_of */
     struct config_mark lane_mark;
     uint64_t opening_credit_bytes;
     uint64_t features; /* of the sessions' frames, for our greetings */
@@ -94,10 +96,11 @@ uint64_t tunnel_rtt_us(const struct tunnel *t);
 /* A look at one slot, for reports. False past the last slot. */
 /* Features that both ends have. */
 uint64_t tunnel_features(const struct tunnel *t);
-/* A number that names the peer (by its key), not 0; once a lane was up. */
+/* A number that names the peer (by its key) as a source of the store, not 0; once a lane was up. */
 uint32_t tunnel_peer_source(const struct tunnel *t);
-/* The number of a peer with that pin. */
-uint32_t tunnel_source_of(const uint8_t pin[static CONFIG_PIN_BYTES]);
+/* The number of a peer with that pin: a hash of the pin and of this node's secret, the same after each start.
+ * Only this node can say which it is, so nobody can look for a key whose number is another peer's. */
+uint32_t tunnel_source_of(const struct tunnel_world *world, const uint8_t pin[static CONFIG_PIN_BYTES]);
 
 struct tunnel_lane_report {
     unsigned slot;

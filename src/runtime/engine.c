@@ -86,7 +86,9 @@ static int set_up_identity(struct node *n, const struct keeper_engine_start *sta
     snprintf(n->name, sizeof(n->name), "%s", c->name);
     n->tunnel_world.node_name = n->name;
     n->tunnel_world.lane_mark = c->lane_mark;
-    int err = identity_tls_context(n->identity, 0, &n->dial_tls);
+    int err = identity_secret(n->identity, "hawser store sources", n->tunnel_world.source_secret);
+    if (err == 0)
+        err = identity_tls_context(n->identity, 0, &n->dial_tls);
     if (err == 0)
         err = identity_tls_context(n->identity, 1, &n->accept_tls);
     n->tunnel_world.dial_tls = n->dial_tls;
@@ -117,7 +119,7 @@ static int begin_shelving(struct node *n)
         err = shelving_add_home(n->shelving, &n->workers[i]->host);
     for (size_t i = 0; i < c->peer_count && err == 0; i++) {
         for (size_t k = 0; k < c->peers[i].pin_count && err == 0; k++)
-            err = shelving_set_home(n->shelving, tunnel_source_of(c->peers[i].pins[k]),
+            err = shelving_set_home(n->shelving, tunnel_source_of(&n->tunnel_world, c->peers[i].pins[k]),
                                     &n->by_index[i]->home->host);
     }
     if (err == 0)

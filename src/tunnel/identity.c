@@ -5,8 +5,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <openssl/bio.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <openssl/pem.h>
 #include <openssl/rand.h>
 #include <openssl/x509.h>
@@ -419,6 +421,18 @@ void identity_free(struct identity *id)
 void identity_pin(const struct identity *id, uint8_t pin[static CONFIG_PIN_BYTES])
 {
     memcpy(pin, id->pin, CONFIG_PIN_BYTES);
+}
+
+int identity_secret(const struct identity *id, const char *purpose,
+                    uint8_t secret[static IDENTITY_SECRET_BYTES])
+{
+    uint8_t key[32];
+    size_t len = sizeof(key);
+    bool made =
+        EVP_PKEY_get_raw_private_key(id->key, key, &len) == 1 &&
+        HMAC(EVP_sha256(), key, (int)len, (const uint8_t *)purpose, strlen(purpose), secret, NULL) != NULL;
+    OPENSSL_cleanse(key, sizeof(key));
+    return made ? 0 : -ERR_TLS;
 }
 
 int identity_pin_of_file(const char *path, uint8_t pin[static CONFIG_PIN_BYTES],

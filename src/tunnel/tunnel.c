@@ -299,6 +299,7 @@ static void enter(struct slot *s, struct lane *l, bool first, bool renews)
     meet_instance(t, lane_greeting(l));
     t->is_lower = memcmp(t->world->pin, lane_pin(l), CONFIG_PIN_BYTES) < 0;
     memcpy(t->peer_pin, lane_pin(l), sizeof(t->peer_pin));
+    t->peer_source = tunnel_source_of(t->world, t->peer_pin);
     t->knows_pin = true;
     s->lane = l;
     s->stalled = s->owes_ping = s->owes_pong = false;

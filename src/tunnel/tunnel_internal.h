@@ -56,6 +56,7 @@ struct tunnel {
     uint8_t instance[GREETING_INSTANCE_BYTES], peer_instance[GREETING_INSTANCE_BYTES];
     bool knows_peer, is_lower, knows_pin;
     uint8_t peer_pin[CONFIG_PIN_BYTES];
+    uint32_t peer_source; /* tunnel_source_of that pin */
     uint64_t opening_credit, features;
     char reason[320];
 };

@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <openssl/sha.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -300,17 +301,20 @@ uint64_t tunnel_features(const struct tunnel *t)
     return t->features;
 }
 
-uint32_t tunnel_source_of(const uint8_t pin[static CONFIG_PIN_BYTES])
+uint32_t tunnel_source_of(const struct tunnel_world *world, const uint8_t pin[static CONFIG_PIN_BYTES])
 {
-    uint32_t source;
-    memcpy(&source, pin, sizeof(source));
+    uint8_t both[IDENTITY_SECRET_BYTES + CONFIG_PIN_BYTES], hash[SHA256_DIGEST_LENGTH];
+    memcpy(both, world->source_secret, IDENTITY_SECRET_BYTES);
+    memcpy(both + IDENTITY_SECRET_BYTES, pin, CONFIG_PIN_BYTES);
+    SHA256(both, sizeof(both), hash);
+    uint32_t source = (uint32_t)hash[0] << 24 | (uint32_t)hash[1] << 16 | (uint32_t)hash[2] << 8 | hash[3];
     return source != 0 ? source : 1;
 }
 
 uint32_t tunnel_peer_source(const struct tunnel *t)
 {
     assert(t->knows_pin);
-    return tunnel_source_of(t->peer_pin);
+    return t->peer_source;
 }
 
 bool tunnel_is_lower(const struct tunnel *t)

@@ -441,6 +441,29 @@ START_TEST(test_pin_is_the_hash_of_the_public_key_info)
 }
 END_TEST
 
+START_TEST(test_secret_is_of_key_and_purpose)
+{
+    uint8_t first[IDENTITY_SECRET_BYTES], again[IDENTITY_SECRET_BYTES], other[IDENTITY_SECRET_BYTES];
+
+    generate(folder);
+    for (int i = 0; i < 2; i++) {
+        struct identity *id = load(folder);
+        ck_assert_int_eq(identity_secret(id, "one", i == 0 ? first : again), 0);
+        ck_assert_int_eq(identity_secret(id, "two", other), 0);
+        ck_assert_mem_ne(other, i == 0 ? first : again, sizeof(other));
+        identity_free(id);
+    }
+    ck_assert_mem_eq(first, again, sizeof(first));
+    unlink(in(folder, "node.key"));
+    unlink(in(folder, "node.crt"));
+    generate(folder);
+    struct identity *id = load(folder);
+    ck_assert_int_eq(identity_secret(id, "one", other), 0);
+    ck_assert_mem_ne(first, other, sizeof(first));
+    identity_free(id);
+}
+END_TEST
+
 /* A fixed certificate and what OpenSSL's command line printed for it. */
 START_TEST(test_pin_of_a_known_certificate)
 {
@@ -782,6 +805,7 @@ static TCase *files_case(void)
     tcase_add_test(files, test_load_refuses_other_kinds_of_key);
     tcase_add_test(files, test_load_refuses_an_encrypted_key_without_asking);
     tcase_add_test(files, test_pin_is_the_hash_of_the_public_key_info);
+    tcase_add_test(files, test_secret_is_of_key_and_purpose);
     tcase_add_test(files, test_pin_of_a_known_certificate);
     tcase_add_test(files, test_pin_of_a_file_that_is_none);
     tcase_add_test(files, test_pin_format_is_base64);

@@ -274,6 +274,23 @@ START_TEST(as_many_lanes_come_up_as_are_wanted)
 }
 END_TEST
 
+/* A peer may try keys until its pin begins as another's does: it is no other's number for that, and which
+ * numbers there are is each node's secret. */
+START_TEST(pins_that_begin_alike_are_different_sources)
+{
+    struct tunnel_world world = {.source_secret = {1}}, elsewhere = {.source_secret = {2}};
+    uint8_t honest[CONFIG_PIN_BYTES] = {1, 2, 3, 4}, forged[CONFIG_PIN_BYTES] = {1, 2, 3, 4, 5};
+    uint32_t source = tunnel_source_of(&world, honest);
+    ck_assert_uint_ne(source, 0);
+    ck_assert_uint_eq(source, tunnel_source_of(&world, honest));
+    ck_assert_uint_ne(source, tunnel_source_of(&world, forged));
+    ck_assert_uint_ne(source, tunnel_source_of(&elsewhere, honest));
+    go_up(true, false, 1);
+    ck_assert_uint_eq(tunnel_peer_source(sides[0].tunnel), tunnel_source_of(&sides[0].world, keys[1].pin));
+    finish();
+}
+END_TEST
+
 START_TEST(frames_go_both_ways)
 {
     prepare(true, false, 2);
@@ -490,6 +507,7 @@ static void add(TCase *t)
 {
     tcase_add_loop_test(t, as_many_lanes_come_up_as_are_wanted, 1, 5);
     tcase_add_test(t, frames_go_both_ways);
+    tcase_add_test(t, pins_that_begin_alike_are_different_sources);
     tcase_add_loop_test(t, an_idle_tunnel_comes_to_rest, 1, 4);
     tcase_add_test(t, a_cut_is_told_and_dialled_again);
     tcase_add_test(t, nobody_listens_and_then_somebody_does);
