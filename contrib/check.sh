@@ -2,8 +2,8 @@
 # check.sh [--quick | --long] [--no-deps] - build hawser and run every test; the last line is 'N passed, N failed'.
 #
 #   --quick     the plain gcc build and its tests only
-#   --long      also: gcc -fanalyzer, clang-tidy, a minute of each fuzzer, 100,000 faults in two stores, the network
-#               tests three times over
+#   --long      also: gcc -fanalyzer, clang-tidy, a minute of each fuzzer, 100,000 faults in two stores, 200 kills and
+#               other faults of two nodes (as root), the network tests three times over
 #   --no-deps   the packages are there (contrib/deps.sh is not called)
 #
 # Builds in build/ (gcc), build-asan/ (clang, address and undefined behaviour) and build-tsan/ (gcc, threads). As
@@ -225,5 +225,9 @@ if [ $extent = long ]; then
     step "clang-tidy" check_tidy
     step "fuzzers, a minute each" run_fuzzers
     step "100,000 faults in two stores" build/test/test_faults 100000
+    if [ "$(id -u)" -eq 0 ]; then
+        step "200 kills and other faults of two nodes" \
+            env PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 test/net/test_kills.py 200
+    fi
 fi
 summary

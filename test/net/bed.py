@@ -272,9 +272,10 @@ class Bed:
 
     # The daemons.
 
-    def hawserd(self, host, conf_text, env=None, name=None):
-        """Starts hawserd on a gateway with this configuration. It does not wait for it."""
-        daemon = Daemon(self, host, conf_text, env, name)
+    def hawserd(self, host, conf_text, env=None, name=None, wrapper=()):
+        """Starts hawserd on a gateway with this configuration. It does not wait for it. wrapper: a command that
+        becomes the program that follows it."""
+        daemon = Daemon(self, host, conf_text, env, name, wrapper)
         self.daemons.append(daemon)
         return daemon
 

@@ -109,7 +109,7 @@ class Wanem:
 class Daemon:
     """A running hawserd: .host, .process, .conf_path, .log_path, .control (path of its control socket)."""
 
-    def __init__(self, bed, host, conf_text, env=None, name=None):
+    def __init__(self, bed, host, conf_text, env=None, name=None, wrapper=()):
         self.bed = bed
         self.host = host
         self.name = name or host.name
@@ -119,7 +119,7 @@ class Daemon:
         self.write_conf(conf_text)
         self.env = {**os.environ, **(env or {})}
         with open(self.log_path, "wb") as log:
-            self.process = host.popen([program("hawserd"), "-c", self.conf_path], stdout=log, stderr=log,
+            self.process = host.popen([*wrapper, program("hawserd"), "-c", self.conf_path], stdout=log, stderr=log,
                                       env=self.env)
 
     def write_conf(self, conf_text):

@@ -13,6 +13,7 @@ host begins with 64. So nothing of the programs under test is asked, and a dead 
 import contextlib
 import hashlib
 import json
+import os
 import random
 import re
 import socket
@@ -296,6 +297,17 @@ def processes_of(daemon):
             if file.read().strip() == "hawserd":
                 pids.append(pid)
     return pids
+
+
+def dead(pid):
+    """Whether a process has ended with all its threads, also while nobody has asked how: as long as one is left, so are
+    its descriptors."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
+            ended = file.read().rpartition(")")[2].split()[0] in "ZX"
+        return ended and len(os.listdir(f"/proc/{pid}/task")) <= 1
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def refused_set(host, family=4):

@@ -6,17 +6,8 @@ import signal
 
 from bed import Bed, conf_text, main, wait_for
 from peers import (
-    CARRIED, DIRECT, PATIENCE_S, accept, bypassed, connect, connected, echo_once, error_of, families, kernel_state,
+    CARRIED, DIRECT, PATIENCE_S, accept, bypassed, connect, connected, dead, echo_once, error_of, families, kernel_state,
     listener, path_of, processes_of, read_exactly, session_of, table_present, wait_down, wait_no_sessions, wait_way, way)
-
-
-def dead(pid):
-    """Whether a process has ended, also while nobody has asked how."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii") as file:
-            return file.read().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def kill_engine(daemon):
