@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import signal
 import socket
 import struct
@@ -339,15 +340,35 @@ def test_a_terminal_shows_a_line_a_second():
                                      f"two0@{bed.far.netns}", "--profile", path], stdout=end, stderr=end)
             os.close(end)
             seen = ""
-            while seen.count(" s a-to-b ") < 2:
+            while seen.count(" s b-to-a ") < 2:
                 seen += os.read(terminal, 4096).decode()
             process.send_signal(signal.SIGTERM)
             assert process.wait(10) == 0
         finally:
             os.close(terminal)
         assert "s: down b-to-a\r\n" in seen, seen
-        lines = [line for line in seen.split("\r\033[K") if " s a-to-b " in line]
-        assert lines and all("bit/s" in line and len(line.split("\r")[0]) <= 59 for line in lines), lines
+        lines = [line for line in re.split(r"\r\n|\r?\033\[[AK]", seen) if re.match(r"\d+ s [ab]-to-", line)]
+        assert len(lines) >= 4 and [line.split()[2] for line in lines[:4]] == ["a-to-b", "b-to-a"] * 2, lines
+        assert all("bit/s" in line and len(line) <= 59 for line in lines), lines
+        assert "DOWN" in lines[1] and "DOWN" not in lines[0], lines
+        assert "\r\033[K\033[A\033[K1 s a-to-b" in seen or "\r\033[K\033[A\033[K2 s a-to-b" in seen, seen
+
+
+def test_nothing_is_left_when_nobody_takes_the_output():
+    with Bed("none", ipv6=False) as bed:
+        control = os.path.join(bed.folder, "second")
+        command = [program("hawser-wanem"), "--a", f"two0@{bed.near.netns}", "--b", f"two0@{bed.far.netns}",
+                   "--json", "--control", control]
+        process = bed.far.popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert "ready" in process.stdout.readline()
+        assert os.path.exists(control)
+        process.stdout.close()
+        assert process.wait(30) == 1 and "Broken pipe" in process.stderr.read()
+        assert not os.path.exists(control)
+        with open("/dev/full", "w", encoding="ascii") as full:
+            process = bed.far.popen(command, stdout=full, stderr=subprocess.PIPE, text=True)
+            assert process.wait(30) == 1 and "No space left" in process.stderr.read()
+        assert not os.path.exists(control)
 
 
 def test_zero_keeps_the_sum_right():
@@ -446,6 +467,7 @@ def test_wrong_values_exit_with_2_and_name_the_parameter():
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
         parameter = name.removeprefix("a-to-b-").removeprefix("b-to-a-")
         assert done.returncode == 2 and parameter in done.stderr, (name, value, done)
+        assert name == parameter or f"--{name}: " in done.stderr, (name, value, done)
         assert done.stdout == ""
     for command in ([], ends[:2], ends[2:], ends + ["--bogus"], ends + ["left-over"], ends + ["--rate"]):
         done = subprocess.run([program("hawser-wanem")] + command, capture_output=True, text=True, timeout=10,

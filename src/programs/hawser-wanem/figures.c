@@ -107,8 +107,8 @@ void figures_json(const struct emulator *emulator, bool histograms, FILE *out)
 
 /* --- text -------------------------------------------------------------------------------------- */
 
-/* Three digits and, before the unit, the letter of their power of 1000: "49.8 M". */
-static const char *short_number(double number, char out[16])
+/* Three digits and, before the unit, the letter of their power of 1000: "49.8 Mbit/s". */
+static const char *short_number(double number, const char *unit, char out[24])
 {
     static const char *const letters[] = {"", "k", "M", "G", "T", "P"};
     size_t power = 0;
@@ -117,13 +117,15 @@ static const char *short_number(double number, char out[16])
         power++;
     }
     int decimals = power == 0 || number >= 99.95 ? 0 : number >= 9.995 ? 1 : 2;
-    snprintf(out, 16, "%.*f %s", decimals, number, letters[power]);
+    const char *space = power > 0 || unit[0] != '\0' ? " " : "";
+    snprintf(out, 24, "%.*f%s%s%s", decimals, number, space, letters[power], unit);
     return out;
 }
 
 void figures_live_start(const struct emulator *emulator, struct figures_live *live)
 {
     live->last_ns = emulator_now_ns();
+    live->shown = false;
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
         pump_read(emulator->pumps[i], &live->last[i]);
     }
@@ -132,47 +134,62 @@ void figures_live_start(const struct emulator *emulator, struct figures_live *li
 static void live_direction(const struct pump_figures *now, const struct pump_figures *last, double seconds,
                            FILE *out)
 {
-    char rate[16], packets[16], queue[16], number[16];
+    char rate[24], packets[24], queue[24], number[24];
+    const char *before_drop = "; dropped: ";
     const struct path_counters *after = &now->counters, *before = &last->counters;
     /* `zero` in between: from nothing on */
     bool zeroed = after->in.packets < before->in.packets || after->out.packets < before->out.packets;
 #define SINCE(name, unit) ((double)(after->name.unit - (zeroed ? 0 : before->name.unit)))
-    fprintf(out, " %sbit/s %spkt/s queue %sB", short_number(SINCE(out, bytes) * 8 / seconds, rate),
-            short_number(SINCE(out, packets) / seconds, packets),
-            short_number((double)now->queue_bytes, queue));
+    fprintf(out, " %s %s queue %s", short_number(SINCE(out, bytes) * 8 / seconds, "bit/s", rate),
+            short_number(SINCE(out, packets) / seconds, "pkt/s", packets),
+            short_number((double)now->queue_bytes, "B", queue));
     if (!now->params.link_up) {
         fputs(", DOWN", out);
     }
 #define LIVE_DROP(name, text)                                                                                \
     if (SINCE(name, packets) > 0) {                                                                          \
-        fprintf(out, ", %s %s", &#name[sizeof "drop"], short_number(SINCE(name, packets), number));          \
+        fprintf(out, "%s%s %s", before_drop, &#name[sizeof "drop"],                                          \
+                short_number(SINCE(name, packets), "", number));                                             \
+        before_drop = ", ";                                                                                  \
     }
     PATH_DROPS(LIVE_DROP)
 #undef LIVE_DROP
 #undef SINCE
 }
 
-void figures_live_line(const struct emulator *emulator, struct figures_live *live, int columns, FILE *out)
+void figures_live_lines(const struct emulator *emulator, struct figures_live *live, int columns, FILE *out)
 {
-    char line[512];
+    char line[256];
     uint64_t now_ns = emulator_now_ns();
-    FILE *text = fmemopen(line, sizeof line, "w");
-    if (!text) {
-        return; /* the next second's may come */
-    }
-    fprintf(text, "%llu s", (unsigned long long)((now_ns - emulator->started_ns) / 1000000000));
+    figures_live_clear(live, out);
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
         const struct pump_figures *now = read_pump(emulator, i);
-        fprintf(text, "%s %s", i > 0 ? " |" : "", direction_name((enum wanem_direction)i));
-        live_direction(now, &live->last[i], (double)(now_ns - live->last_ns) / 1e9, text);
+        FILE *text = fmemopen(line, sizeof line, "w");
+        if (!text) {
+            line[0] = '\0'; /* the next second's may come */
+        } else {
+            fprintf(text, "%llu s %s", (unsigned long long)((now_ns - emulator->started_ns) / 1000000000),
+                    direction_name((enum wanem_direction)i));
+            live_direction(now, &live->last[i], (double)(now_ns - live->last_ns) / 1e9, text);
+            fputc('\0', text);
+            fclose(text);
+            line[sizeof line - 1] = '\0';
+        }
+        /* one column less, or some terminals begin a new line */
+        fprintf(out, "%s%.*s", i > 0 ? "\n" : "", columns - 1, line);
         live->last[i] = *now;
     }
     live->last_ns = now_ns;
-    fputc('\0', text);
-    fclose(text);
-    line[sizeof line - 1] = '\0';
-    fprintf(out, "\r\033[K%.*s", columns - 1, line); /* one column less, or some terminals begin a new line */
+    live->shown = true;
     fflush(out);
+}
+
+void figures_live_clear(struct figures_live *live, FILE *out)
+{
+    for (int i = 0; live->shown && i < WANEM_DIRECTIONS; i++) {
+        fputs(i > 0 ? "\033[A\033[K" : "\r\033[K", out);
+    }
+    live->shown = false;
 }
 
 static void report_histogram(const struct delays *delays, FILE *out)

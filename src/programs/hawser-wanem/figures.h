@@ -14,14 +14,18 @@ void figures_json(const struct emulator *emulator, bool histograms, FILE *out);
 /* Text as a JSON string with its quotes. */
 void figures_json_string(const char *text, FILE *out);
 
-/* The figures of a live line, to compare the next one with. */
+/* The figures of the live lines, to compare the next ones with. */
 struct figures_live {
     struct pump_figures last[WANEM_DIRECTIONS];
     uint64_t last_ns;
+    bool shown; /* the cursor is at the end of the last line */
 };
 void figures_live_start(const struct emulator *emulator, struct figures_live *live);
-/* What has happened since the last call, in the place of that line, cut to the width of the terminal. */
-void figures_live_line(const struct emulator *emulator, struct figures_live *live, int columns, FILE *out);
+/* What has happened since the last call, a line a direction in the place of those lines, each cut to the
+ * width of the terminal. */
+void figures_live_lines(const struct emulator *emulator, struct figures_live *live, int columns, FILE *out);
+/* Takes the lines away; something else may be written in their place. */
+void figures_live_clear(struct figures_live *live, FILE *out);
 
 /* For people: received against sent, drops by cause, the delays given. */
 void figures_report(const struct emulator *emulator, FILE *out);

@@ -1,4 +1,5 @@
 /* hawser-wanem: a link between two TUN devices that is as slow, long and lossy as asked for. */
+#include <errno.h>
 #include <getopt.h>
 #include <sched.h>
 #include <signal.h>
@@ -28,8 +29,6 @@ enum option_code {
     OPTION_SEED,
     OPTION_CONTROL,
     OPTION_JSON,
-    OPTION_HELP,
-    OPTION_VERSION,
     OPTION_PARAM
 };
 
@@ -59,8 +58,8 @@ static void make_options(void)
         {"seed", required_argument, NULL, OPTION_SEED},
         {"control", required_argument, NULL, OPTION_CONTROL},
         {"json", no_argument, NULL, OPTION_JSON},
-        {"help", no_argument, NULL, OPTION_HELP},
-        {"version", no_argument, NULL, OPTION_VERSION},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
     };
     static const char *const prefixes[] = {"", "a-to-b-", "b-to-a-"};
     static const unsigned directions[] = {WANEM_BOTH, 1u << WANEM_A_TO_B, 1u << WANEM_B_TO_A};
@@ -88,6 +87,8 @@ static void usage(FILE *out)
           "  --seed N         of the random numbers (1)\n"
           "  --control PATH   unix socket for commands\n"
           "  --json           figures as JSON: a line a second, and the report\n"
+          "  -V, --version    print the version\n"
+          "  -h, --help       print this\n"
           "and for both directions, or with --a-to-b- or --b-to-a- in front for one:\n",
           out);
     const char *name, *takes;
@@ -122,7 +123,10 @@ static int set_param(struct emulator *emulator, const struct param_option *optio
     for (int i = 0; i < WANEM_DIRECTIONS; i++) {
         if ((option->directions & 1u << i) &&
             params_set(&emulator->link[i], option->param, value, error) < 0) {
-            return complain(error);
+            /* it begins with the parameter; the direction is named as well */
+            int prefix_len = (int)(strlen(option->name) - strlen(option->param));
+            fprintf(stderr, "hawser-wanem: --%.*s%s\n", prefix_len, option->name, error);
+            return EXIT_USAGE;
         }
     }
     return 0;
@@ -176,12 +180,12 @@ static int take_profiles(int argc, char **argv, struct emulator *emulator)
 {
     int code, wrong = 0;
     opterr = 0;
-    while (wrong == 0 && (code = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        if (code == OPTION_HELP) {
+    while (wrong == 0 && (code = getopt_long(argc, argv, "Vh", options, NULL)) != -1) {
+        if (code == 'h') {
             usage(stdout);
             exit(EXIT_SUCCESS);
         }
-        if (code == OPTION_VERSION) {
+        if (code == 'V') {
             puts("hawser-wanem " HAWSER_VERSION);
             exit(EXIT_SUCCESS);
         }
@@ -203,7 +207,7 @@ static int take_arguments(int argc, char **argv, struct arguments *arguments, st
     }
     int wrong = take_profiles(argc, argv, emulator);
     int code;
-    while (wrong == 0 && (code = getopt_long(argc, argv, "", options, NULL)) != -1) {
+    while (wrong == 0 && (code = getopt_long(argc, argv, "Vh", options, NULL)) != -1) {
         wrong = take_option(code, optarg, arguments, emulator);
     }
     if (wrong != 0) {
@@ -231,49 +235,80 @@ static int terminal_columns(void)
     return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
+/* What is shown while it runs, and when the next figures are due. */
+struct show {
+    bool json, terminal;
+    uint64_t next_ns;
+    struct figures_live live;
+};
+
+/* Whoever reads the output may go away, and a disk may be full. */
+static bool output_is_written(void)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return true;
+    }
+    fprintf(stderr, "hawser-wanem: write the output: %s; is the reader gone, or the disk full?\n",
+            strerror(errno));
+    return false;
+}
+
 /* Carries out what the schedule has for now. */
-static void take_event(struct emulator *emulator, bool terminal)
+static void take_event(struct emulator *emulator, struct show *show)
 {
     char error[PARAMS_ERROR_MAX];
     const char *change = emulator_event(emulator, error);
+    if (show->terminal) {
+        figures_live_clear(&show->live, stdout);
+        fflush(stdout);
+    }
     if (error[0] != '\0') {
         fprintf(stderr, "hawser-wanem: schedule: '%s': %s\n", change, error);
-    } else if (terminal) {
-        printf("\r\033[K%.1f s: %s\n", (double)(emulator_now_ns() - emulator->started_ns) / 1e9, change);
-        fflush(stdout);
+    } else if (show->terminal) {
+        printf("%.1f s: %s\n", (double)(emulator_now_ns() - emulator->started_ns) / 1e9, change);
     }
 }
 
-/* Commands, events and a line of figures a second until the end. 0 or -errno. */
+static void show_figures(struct emulator *emulator, struct show *show)
+{
+    uint64_t now_ns = emulator_now_ns();
+    if (show->json) {
+        figures_json(emulator, false, stdout);
+    } else {
+        figures_live_lines(emulator, &show->live, terminal_columns(), stdout);
+    }
+    show->next_ns += (now_ns - show->next_ns) / SECOND_NS * SECOND_NS + SECOND_NS;
+}
+
+/* Commands, events and figures every second until the end, which is an exit status. */
 static int serve(struct emulator *emulator, struct control *control, int stop_fd, bool json)
 {
-    static struct figures_live live;
-    bool terminal = !json && isatty(STDOUT_FILENO) == 1;
-    uint64_t line_ns = json || terminal ? emulator->started_ns + SECOND_NS : EMULATOR_NEVER;
-    figures_live_start(emulator, &live);
-    for (;;) {
+    static struct show show;
+    show.json = json;
+    show.terminal = !json && isatty(STDOUT_FILENO) == 1;
+    show.next_ns = json || show.terminal ? emulator->started_ns + SECOND_NS : EMULATOR_NEVER;
+    figures_live_start(emulator, &show.live);
+    while (output_is_written()) {
         uint64_t event_ns = emulator_event_ns(emulator);
-        int end = control_run(control, stop_fd, event_ns < line_ns ? event_ns : line_ns);
-        if (end != CONTROL_TIME) {
-            if (terminal) {
-                puts("");
+        int end = control_run(control, stop_fd, event_ns < show.next_ns ? event_ns : show.next_ns);
+        if (end == CONTROL_TIME) {
+            if (emulator_now_ns() >= event_ns) {
+                take_event(emulator, &show);
             }
-            return end < 0 ? end : 0;
-        }
-        uint64_t now_ns = emulator_now_ns();
-        if (now_ns >= event_ns) {
-            take_event(emulator, terminal);
-        }
-        if (now_ns >= line_ns) {
-            if (json) {
-                figures_json(emulator, false, stdout);
-                fflush(stdout);
-            } else {
-                figures_live_line(emulator, &live, terminal_columns(), stdout);
+            if (emulator_now_ns() >= show.next_ns) {
+                show_figures(emulator, &show);
             }
-            line_ns += (now_ns - line_ns) / SECOND_NS * SECOND_NS + SECOND_NS;
+            continue;
         }
+        if (show.terminal) {
+            puts("");
+        }
+        if (end < 0) {
+            fprintf(stderr, "hawser-wanem: wait for commands: %s\n", strerror(-end));
+        }
+        return end < 0 ? EXIT_REFUSED : EXIT_SUCCESS;
     }
+    return EXIT_REFUSED;
 }
 
 /* Threads, "ready", commands until the end, report. The descriptors are borrowed. */
@@ -303,13 +338,7 @@ static int run(struct emulator *emulator, struct control *control, const int tun
         }
     }
     puts(json ? "{\"ready\": true}" : "ready");
-    fflush(stdout);
-    int err = serve(emulator, control, stop_fd, json);
-    if (err < 0) {
-        fprintf(stderr, "hawser-wanem: wait for commands: %s\n", strerror(-err));
-    } else {
-        result = EXIT_SUCCESS;
-    }
+    result = serve(emulator, control, stop_fd, json);
     pump_stop(emulator->pumps[0]);
     pump_stop(emulator->pumps[1]);
     if (json) {
@@ -317,7 +346,9 @@ static int run(struct emulator *emulator, struct control *control, const int tun
     } else {
         figures_report(emulator, stdout);
     }
-    fflush(stdout);
+    if (result == EXIT_SUCCESS && !output_is_written()) {
+        result = EXIT_REFUSED;
+    }
 done:
     pump_free(emulator->pumps[0]);
     pump_free(emulator->pumps[1]);
@@ -343,6 +374,7 @@ int main(int argc, char **argv)
     sigaddset(&signals, SIGINT);
     sigaddset(&signals, SIGHUP);
     sigprocmask(SIG_BLOCK, &signals, NULL);
+    signal(SIGPIPE, SIG_IGN); /* the control socket is to go with the program: writing fails instead */
     stop_fd = signalfd(-1, &signals, SFD_CLOEXEC);
     if (stop_fd < 0) {
         perror("hawser-wanem: signalfd");

@@ -15,10 +15,29 @@
 /* The device's own queue holds what arrives between two wake-ups; the link's queue is ours. */
 #define TX_QUEUE_PACKETS 4096
 
+static const char step_namespace[] = "enter the namespace", step_open[] = "open /dev/net/tun",
+                  step_make[] = "make the device";
+
+/* What the user can do about it, or "". */
+static const char *advice(const char *what, int err)
+{
+    if (err == EPERM || err == EACCES) {
+        return "; run it as root, or with CAP_NET_ADMIN and, for a namespace, CAP_SYS_ADMIN";
+    }
+    if (what == step_namespace) {
+        return err == ENOENT ? "; make it with 'ip netns add', or name one of 'ip netns list'"
+                             : "; that is no network namespace";
+    }
+    if (what == step_open) {
+        return "; load the driver with 'modprobe tun'";
+    }
+    return what == step_make ? "; choose another name, or end what has a device of this one" : "";
+}
+
 static int fail(char *error, size_t error_len, const char *place, const char *what)
 {
     int err = errno;
-    snprintf(error, error_len, "%s: %s: %s", place, what, strerror(err));
+    snprintf(error, error_len, "%s: %s: %s%s", place, what, strerror(err), advice(what, err));
     return -err;
 }
 
@@ -47,13 +66,13 @@ static int make_device(const char name[IFNAMSIZ], uint32_t mtu, const char **wha
 {
     struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI};
     memcpy(request.ifr_name, name, IFNAMSIZ);
-    *what = "open /dev/net/tun";
+    *what = step_open;
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     int control = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0 || control < 0) {
         goto failed;
     }
-    *what = "make the device";
+    *what = step_make;
     if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETOFFLOAD, 0) < 0) {
         goto failed;
     }
@@ -94,7 +113,11 @@ int tun_open(const char *place, uint32_t mtu, char *error, size_t error_len)
 {
     char name[IFNAMSIZ], netns[256];
     if (split_place(place, name, netns, sizeof netns) < 0) {
-        return fail(error, error_len, place, "not of the form NAME or NAME@NAMESPACE");
+        int err = errno;
+        snprintf(error, error_len,
+                 "'%s' is wrong, it takes NAME or NAME@NAMESPACE, the name of up to %d bytes", place,
+                 IFNAMSIZ - 1);
+        return -err;
     }
     int own = -1;
     if (netns[0] != '\0') {
@@ -110,7 +133,7 @@ int tun_open(const char *place, uint32_t mtu, char *error, size_t error_len)
                 close(own);
             }
             errno = err;
-            return fail(error, error_len, place, "enter the namespace");
+            return fail(error, error_len, place, step_namespace);
         }
     }
     const char *what;
