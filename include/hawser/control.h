@@ -22,7 +22,8 @@
  * "reason": why it is down, or null, "dedup_percent": by references, with frames' headers, "zstd_percent": by
  * compression, "saved_percent": of the WAN, all in all, "in_saved_bytes", "out_saved_bytes": crossed as
  * references, "misses": frames here whose references did not resolve, "missed_bytes": sent again for the
- * peer's, "in_blocks", "in_raw_blocks", "in_frame_bytes", "in_block_bytes", and out_ likewise}]
+ * peer's, "repeated_misses": of the peer's, for what had been sent again, "in_blocks", "in_raw_blocks",
+ * "in_frame_bytes", "in_block_bytes", and out_ likewise}]
  *
  * lanes: [{"peer", "id", "role", "state", "address", "rtt_ms", "cwnd_bytes", "pacing_mbit", "delivery_mbit",
  * "retransmits", "in_bytes", "out_bytes", "level", "zstd_percent", "in_blocks" and so on as of peers}]

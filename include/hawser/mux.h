@@ -89,7 +89,7 @@ const char *mux_peer_name(const struct mux *m);
 /* Of sessions, in one direction. */
 struct mux_traffic {
     uint64_t bytes;       /* of the host that sends, once each */
-    uint64_t saved_bytes; /* of them: crossed as references */
+    uint64_t saved_bytes; /* of them: crossed as references, the last time; of what is sent: once confirmed */
     uint64_t wire_bytes;  /* of the frames that carried them, again after a loss too; before compression */
 };
 struct mux_totals {
@@ -98,6 +98,7 @@ struct mux_totals {
     struct mux_traffic sent, came;
     uint64_t misses,
         missed_bytes; /* frames here whose references did not resolve; bytes sent again for the peer's */
+    uint64_t repeated_misses; /* the peer asked only for what it had asked for before */
 };
 void mux_read_totals(const struct mux *m, struct mux_totals *out);
 struct mux_session_report {

@@ -1,6 +1,6 @@
 /* replay.h - what one direction of a session has read from its host and the peer has not acknowledged
  * (floor 5). Bytes [acked, read) by reference; [acked, sent) has been sent and may have to be sent again. Two
- * cursors walk it: `next` at what was never sent, `again` over a range that a lost lane may have lost. One
+ * cursors walk it: `next` at what was never sent, `again` over ranges that go again, from the front. One
  * thread. */
 #ifndef HAWSER_REPLAY_H
 #define HAWSER_REPLAY_H
@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "hawser/chunk.h"
+#include "hawser/spans.h"
 
 struct replay_cursor {
     uint64_t offset;
@@ -22,6 +23,7 @@ struct replay {
     uint64_t stored; /* of the bytes in slices: in segments of the store, which pays for them */
     struct replay_cursor next, again;
     uint64_t again_end;
+    struct spans waiting; /* ranges that go again after this one */
 };
 
 static inline uint64_t replay_sent(const struct replay *r)
@@ -29,7 +31,7 @@ static inline uint64_t replay_sent(const struct replay *r)
     return r->next.offset;
 }
 
-/* Bytes to be sent again now. */
+/* Bytes to be sent again now, of one range; 0: there is none. */
 static inline uint64_t replay_again_left(const struct replay *r)
 {
     return r->again_end > r->again.offset ? r->again_end - r->again.offset : 0;
@@ -51,7 +53,7 @@ void replay_each(const struct replay *r, uint64_t from, uint64_t to,
                  void (*visit)(void *arg, const struct slice *part), void *arg);
 /* The peer has everything before upto (acked < upto <= sent). */
 void replay_ack(struct replay *r, uint64_t upto);
-/* [from, to) of what was sent goes again; joins a range that is under way already. */
+/* [from, to) of what was sent goes again; where memory is short, what lies between such ranges too. */
 void replay_send_again(struct replay *r, uint64_t from, uint64_t to);
 /* Forget all bytes; what was read and not sent never will be: read = acked = sent. */
 void replay_drop(struct replay *r);

@@ -25,6 +25,7 @@
 #include "hawser/replay.h"
 #include "hawser/rules.h"
 #include "hawser/savings.h"
+#include "hawser/spans.h"
 #include "hawser/store.h"
 #include "hawser/stored.h"
 
@@ -63,22 +64,22 @@ struct session {
 
     /* out */
     struct replay replay;
-    struct store_stream stream;     /* where matching and storing go on; see dedup.c */
-    struct savings saved_out;       /* sent as references and not acknowledged */
-    bool urgent;                    /* some of what waits is not known to the peer, or began a message */
-    uint64_t put_us;                /* the last STORED */
-    uint64_t plain_from, plain_end; /* what the peer asked for last: goes without references */
-    uint64_t linger_us;             /* since when it waits for more of the same; 0: does not */
-    uint64_t allowed;               /* the leg may read up to this offset */
-    uint64_t raw_limit;             /* offset up to which the peer takes bytes, */
-    uint64_t limit;                 /* and up to which it pays for them: what was saved does not count */
-    uint64_t opening_used;          /* of the tunnel's opening credit */
-    uint64_t send_reserved;         /* of memory->growth */
-    struct heap_node turn;          /* in its class's heap while something can be sent */
-    uint8_t turn_lane;              /* which heap */
-    double last_key;                /* log2 of the bytes sent lately, see transmit.c */
-    int open_slot;                  /* lane of the last OPEN */
-    int last_slot;                  /* lane of the last DATA, -1 none */
+    struct store_stream stream; /* where matching and storing go on; see dedup.c */
+    struct savings saved_out;   /* sent as references and not acknowledged */
+    bool urgent;                /* some of what waits is not known to the peer, or began a message */
+    uint64_t put_us;            /* the last STORED */
+    struct spans answered;      /* what the peer asked for: goes without references, once a lane */
+    uint64_t linger_us;         /* since when it waits for more of the same; 0: does not */
+    uint64_t allowed;           /* the leg may read up to this offset */
+    uint64_t raw_limit;         /* offset up to which the peer takes bytes, */
+    uint64_t limit;             /* and up to which it pays for them: what was saved does not count */
+    uint64_t opening_used;      /* of the tunnel's opening credit */
+    uint64_t send_reserved;     /* of memory->growth */
+    struct heap_node turn;      /* in its class's heap while something can be sent */
+    uint8_t turn_lane;          /* which heap */
+    double last_key;            /* log2 of the bytes sent lately, see transmit.c */
+    int open_slot;              /* lane of the last OPEN */
+    int last_slot;              /* lane of the last DATA, -1 none */
     struct {
         uint64_t from, end; /* of unacknowledged bytes that went over the lane: they may be lost with it */
     } slots[CONFIG_LANES_MAX];
@@ -189,6 +190,8 @@ enum {
     SESSION_LINGER_BYTES = 4 << 20, /* bytes that the peer holds wait for more, up to so many, */
     SESSION_LINGER_MAX_US = 25000,  /* and up to so long */
     SESSION_READ_AHEAD_HIT_BYTES = 8 << 20,
+    SESSION_ANSWERED_MAX = 2 * EARLY_MAX, /* places that the peer asked for, unacknowledged: it keeps no more
+                                           * between its gaps */
     MUX_ANSWERS_MAX = 65536,
     MUX_MISMATCHED_MAX_BYTES = 512 << 20, /* a second: they were hashed in vain */
     MUX_SAY_AGAIN_S = 5,                  /* what the peer has not answered */
@@ -263,6 +266,7 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
 /* The peer acknowledged everything before `upto`, and holds it therefore. */
 void session_confirm_held(struct session *s, uint64_t upto);
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk);
+/* The peer lacks these bytes: they go again, as literals, unless they have been asked for before. */
 void session_take_miss(struct session *s, uint64_t offset, uint64_t len);
 /* [from, end) is not here and will not come by itself. */
 void session_note_missing(struct session *s, uint64_t from, uint64_t end);

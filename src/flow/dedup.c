@@ -11,7 +11,9 @@
  * Out: what a host sends goes through the store as it is read. It comes back as slices into segments, and
  * those are what the replay keeps: bytes and address at once, paid for by the store. Which of them cross as
  * references is decided when a block is filled, by what the peer holds then; so what is sent again after a
- * lost lane, an outage or a MISS is simply encoded anew, by the same lines.
+ * lost lane or an outage is simply encoded anew, by the same lines. What a MISS asked for goes again once,
+ * and without references from then on: a peer that asks twice gets nothing for it, and one frame that fails
+ * cannot take with it what is on its way as literals.
  *
  * In: literals are put at the address that the peer names, references are looked up; either way the host gets
  * slices into segments. A reference counts only if the peer may make it (holdings.h), and a frame only if its
@@ -85,12 +87,33 @@ static uint32_t unpaid(uint32_t len)
 struct referred {
     uint64_t checksum;
     uint64_t bytes;
-    uint64_t unpaid; /* of them: what takes no credit */
+    uint64_t run_from, run_end, run_unpaid; /* the last of them, without a gap; unpaid: takes no credit */
 };
 
-/* One operation for a piece of the replay; the bytes that it covers, 0: no room. plain: not a reference. */
+static void end_run(struct session *s, struct referred *r)
+{
+    if (r->run_from < r->run_end)
+        savings_add(&s->saved_out, r->run_from, r->run_end, r->run_unpaid);
+    r->run_from = r->run_end = r->run_unpaid = 0;
+}
+
+static void add_reference(struct session *s, struct referred *r, uint64_t offset, const uint8_t *bytes,
+                          uint32_t len)
+{
+    r->checksum = stored_checksum(r->checksum, bytes, len);
+    r->bytes += len;
+    if (offset != r->run_end || r->run_from == r->run_end) {
+        end_run(s, r);
+        r->run_from = offset;
+    }
+    r->run_end = offset + len;
+    r->run_unpaid += unpaid(len);
+}
+
+/* One operation for a piece of the replay, which is at that offset; the bytes that it covers, 0: no room.
+ * plain: not a reference. */
 static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer *w, const struct slice *part,
-                          bool plain, struct referred *referred)
+                          uint64_t offset, bool plain, struct referred *referred)
 {
     struct mux *m = s->mux;
     const struct segment_id *id = &part->chunk->segment;
@@ -99,9 +122,7 @@ static uint32_t put_piece(struct session *s, unsigned slot, struct stored_writer
     if (held && !plain && len >= REFERENCE_MIN_BYTES) {
         if (!stored_put_reference(w, id, part->off, len))
             return 0;
-        referred->checksum = stored_checksum(referred->checksum, slice_bytes(part), len);
-        referred->bytes += len;
-        referred->unpaid += unpaid(len);
+        add_reference(s, referred, offset, slice_bytes(part), len);
         return len;
     }
     uint32_t room = stored_room(w, known ? id : NULL);
@@ -120,32 +141,33 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
 {
     struct stored_writer w;
     bool fresh = c == &s->replay.next;
+    uint64_t begin = c->offset, plain_end = spans_end_of(&s->answered, begin);
+    bool plain = plain_end > begin;
+    uint64_t edge = plain ? plain_end : spans_next_from(&s->answered, begin);
     struct referred referred = {0};
-    if (!stored_begin(&w, out, s->id, c->offset))
+    if (!stored_begin(&w, out, s->id, begin))
         return 0;
     if (available > STORED_RAW_MAX)
         available = STORED_RAW_MAX;
+    if (available > edge - begin)
+        available = edge - begin; /* with a reference that fails, what was asked for would be lost again */
+    if (!fresh)
+        savings_spend(&s->saved_out, begin, begin + available);
     while (w.raw_bytes < available) {
         struct slice part = *replay_at(&s->replay, c);
         part.off += c->byte;
         part.len -= c->byte;
         if (part.len > available - w.raw_bytes)
             part.len = (uint32_t)(available - w.raw_bytes);
-        bool plain = c->offset >= s->plain_from && c->offset < s->plain_end;
-        uint32_t len = put_piece(s, slot, &w, &part, plain, &referred);
+        uint32_t len = put_piece(s, slot, &w, &part, c->offset, plain, &referred);
         if (len == 0)
             break;
         replay_skip(&s->replay, c, len);
     }
+    end_run(s, &referred);
     stored_end(&w, (uint32_t)referred.checksum);
     if (w.raw_bytes == 0)
         return 0;
-    if (fresh && referred.unpaid > 0)
-        savings_add(&s->saved_out, c->offset, referred.unpaid);
-    else if (!fresh)
-        savings_spend(&s->saved_out, w.raw_bytes - referred.unpaid);
-    if (fresh)
-        mux_count_sent(s, (struct mux_traffic){.saved_bytes = referred.bytes});
     if (2 * referred.bytes > w.raw_bytes)
         s->put_us = clock_now_us();
     if (fresh && c->offset == s->replay.read)
@@ -165,7 +187,7 @@ void session_confirm_held(struct session *s, uint64_t upto)
 {
     if (s->replay.stored > 0 && mux_stores(s->mux))
         replay_each(&s->replay, s->replay.acked, upto, confirm_part, s->mux);
-    savings_settle(&s->saved_out, upto);
+    mux_count_sent(s, (struct mux_traffic){.saved_bytes = savings_settle(&s->saved_out, upto)});
 }
 
 static void take_back_part(void *arg, const struct slice *part)
@@ -175,6 +197,23 @@ static void take_back_part(void *arg, const struct slice *part)
         holdings_take_back(&m->holdings, &part->chunk->segment, part->off, part->len);
 }
 
+/* [from, to) goes again, for the last time but for lost lanes. False: the session is reset. */
+static bool answer_miss(struct session *s, uint64_t from, uint64_t to)
+{
+    int err = spans_add(&s->answered, from, to);
+    if (err < 0 || s->answered.set.count > SESSION_ANSWERED_MAX) {
+        session_reset(s, err < 0 ? FRAME_RST_OVERLOAD : FRAME_RST_PROTOCOL);
+        return false;
+    }
+    replay_each(&s->replay, from, to, take_back_part, s->mux);
+    savings_spend(&s->saved_out, from, to);
+    replay_send_again(&s->replay, from, to);
+    s->mux->totals.missed_bytes += to - from;
+    return true;
+}
+
+/* What was asked for before is on its way without references, and goes again by itself where a lane is lost:
+ * to be asked for it once more says nothing, and must cost nothing. */
 void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
 {
     struct replay *r = &s->replay;
@@ -188,11 +227,15 @@ void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
     uint64_t to = offset + len < replay_sent(r) ? offset + len : replay_sent(r);
     if (s->out > HALF_ENDING || from >= to)
         return;
-    replay_each(r, from, to, take_back_part, s->mux);
-    s->plain_from = from;
-    s->plain_end = to;
-    replay_send_again(r, from, to);
-    s->mux->totals.missed_bytes += to - from;
+    spans_pass(&s->answered, r->acked);
+    from = spans_end_of(&s->answered, from);
+    if (from >= to)
+        s->mux->totals.repeated_misses++;
+    for (; from < to; from = spans_end_of(&s->answered, from)) {
+        uint64_t next = spans_next_from(&s->answered, from);
+        if (!answer_miss(s, from, next < to ? next : to))
+            return;
+    }
     s->urgent = true;
     transmit_schedule(s);
     tunnel_kick(s->mux->tunnel);
@@ -233,20 +276,24 @@ static bool own_small(struct slice *slice)
     return true;
 }
 
-/* All operations of a frame into pieces; how many, or -1: something did not resolve, or the checksum is
- * another. */
+/* All operations of a frame into pieces; how many, or -ENOENT: something did not resolve, or the checksum is
+ * another; -ENOMEM. */
 static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, struct decoded *pieces)
 {
     struct stored_reader r;
     struct stored_op op;
     uint64_t checksum = 0;
-    bool resolved = true;
+    bool resolved = true, memory = true;
     int count = 0;
     stored_read(&r, f->stored.ops, f->stored.ops_bytes);
     while (stored_next(&r, &op) > 0) {
         struct slice slice = {0};
-        if (!decode_op(m, &op, chunk, &slice) || slice.chunk == NULL) {
+        if (!decode_op(m, &op, chunk, &slice)) {
             resolved = false; /* go on: what comes as literals is kept for the next time */
+            continue;
+        }
+        if (slice.chunk == NULL) {
+            memory = false;
             continue;
         }
         if (resolved && op.kind == STORED_REFERENCE)
@@ -254,17 +301,17 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
         pieces[count++] =
             (struct decoded){.slice = slice, .saved = op.kind == STORED_REFERENCE && unpaid(op.len) > 0};
         if (op.len <= SLICE_SMALL_BYTES && !own_small(&pieces[count - 1].slice))
-            resolved = false;
+            memory = false;
     }
-    if (resolved && (uint32_t)checksum == f->stored.checksum)
+    if (resolved && memory && (uint32_t)checksum == f->stored.checksum)
         return count;
-    if (resolved)
+    if (resolved && memory)
         m->mismatched_bytes += f->stored.raw_bytes;
-    if (resolved && session_may_log(m))
+    if (resolved && memory && session_may_log(m))
         log_warn("peer %s: bytes that it referred to are not what they were; asked for again", m->peer->name);
     while (count > 0)
         chunk_unref(pieces[--count].slice.chunk);
-    return -1;
+    return memory ? -ENOENT : -ENOMEM;
 }
 
 void session_note_missing(struct session *s, uint64_t from, uint64_t end)
@@ -331,6 +378,10 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     int count = decode(m, f, chunk, pieces);
     if (m->mismatched_bytes > MUX_MISMATCHED_MAX_BYTES)
         return -ERR_WIRE_VALUE;
+    if (count == -ENOMEM) { /* nothing that was asked for comes a second time */
+        session_reset(s, FRAME_RST_OVERLOAD);
+        return 0;
+    }
     if (count < 0) {
         if (receive_within_credit(s, offset, end, f->stored.raw_bytes))
             session_note_missing(s, offset, end);

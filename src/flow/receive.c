@@ -96,7 +96,7 @@ static void deliver(struct session *s, struct slice slice, bool saved)
         session_recognise(s, !s->near, slice_bytes(&slice), slice.len);
     s->received += slice.len;
     if (saved && slice.len > STORED_REFERENCE_COST)
-        savings_add(&s->saved_in, s->received, slice.len - STORED_REFERENCE_COST);
+        savings_add(&s->saved_in, s->received - slice.len, s->received, slice.len - STORED_REFERENCE_COST);
     mux_count_came(s, (struct mux_traffic){.bytes = slice.len, .saved_bytes = saved ? slice.len : 0});
     s->mux->totals.out_bytes += slice.len;
     if (s->leg != NULL)
@@ -195,16 +195,26 @@ void receive_settle(struct session *s)
     session_pull_missing(s);
 }
 
+/* What is past the credit is asked for in its turn. What stands in front of it is taken: it may have been
+ * asked for before, and does not come for that again. */
 static void take_data(struct session *s, const struct frame *f, struct chunk *chunk)
 {
-    uint64_t end = f->data.offset + f->data.len;
-    if (s->in > HALF_ENDING || end <= s->received || !receive_within_credit(s, f->data.offset, end, 0))
+    uint64_t from = f->data.offset, end = from + f->data.len;
+    if (s->in > HALF_ENDING || end <= s->received)
         return;
-    uint64_t skip = f->data.offset < s->received ? s->received - f->data.offset : 0;
-    struct slice slice = receive_slice(f->data.bytes + skip, f->data.len - (uint32_t)skip, chunk);
+    if (from < s->received)
+        from = s->received;
+    uint64_t edge = s->granted > from && s->granted < end ? s->granted : end;
+    if (!receive_within_credit(s, edge < end ? edge : from, end, 0)) {
+        if (edge == end || s->in > HALF_ENDING)
+            return;
+        end = edge;
+    }
+    const uint8_t *bytes = f->data.bytes + (from - f->data.offset);
+    struct slice slice = receive_slice(bytes, (uint32_t)(end - from), chunk);
     if (slice.chunk == NULL)
         session_reset(s, FRAME_RST_OVERLOAD);
-    else if (receive_bytes(s, f->data.offset + skip, slice, false))
+    else if (receive_bytes(s, from, slice, false))
         receive_settle(s);
 }
 

@@ -23,40 +23,6 @@ const struct slice *replay_at(const struct replay *r, const struct replay_cursor
     return slices_at(&r->slices, c->slice);
 }
 
-void replay_skip(struct replay *r, struct replay_cursor *c, uint64_t len)
-{
-    c->offset += len;
-    while (len > 0) {
-        uint32_t left = replay_at(r, c)->len - c->byte;
-        if (len < left) {
-            c->byte += (uint32_t)len;
-            return;
-        }
-        len -= left;
-        c->slice++;
-        c->byte = 0;
-    }
-}
-
-void replay_copy(struct replay *r, struct replay_cursor *c, uint8_t *to, uint32_t len)
-{
-    c->offset += len;
-    while (len > 0) {
-        const struct slice *from = slices_at(&r->slices, c->slice);
-        uint32_t n = from->len - c->byte;
-        if (n > len)
-            n = len;
-        memcpy(to, slice_bytes(from) + c->byte, n);
-        to += n;
-        len -= n;
-        c->byte += n;
-        if (c->byte == from->len) {
-            c->slice++;
-            c->byte = 0;
-        }
-    }
-}
-
 /* After `dropped` slices went from the front, and a part of the first that is left. */
 static void follow(struct replay_cursor *c, uint32_t dropped, uint64_t acked)
 {
@@ -83,6 +49,60 @@ static struct replay_cursor seek(const struct replay *r, uint64_t offset)
         c.slice++;
     }
     return c;
+}
+
+/* A range is through, or acknowledged: the first of those that wait. */
+static void next_range(struct replay *r)
+{
+    spans_pass(&r->waiting, r->acked);
+    uint64_t from = spans_next_from(&r->waiting, r->acked);
+    if (from == UINT64_MAX)
+        return;
+    r->again = seek(r, from);
+    r->again_end = spans_end_of(&r->waiting, from);
+    spans_take(&r->waiting, from, r->again_end);
+}
+
+static void has_moved(struct replay *r, const struct replay_cursor *c)
+{
+    if (c == &r->again && replay_again_left(r) == 0)
+        next_range(r);
+}
+
+void replay_skip(struct replay *r, struct replay_cursor *c, uint64_t len)
+{
+    c->offset += len;
+    while (len > 0) {
+        uint32_t left = replay_at(r, c)->len - c->byte;
+        if (len < left) {
+            c->byte += (uint32_t)len;
+            break;
+        }
+        len -= left;
+        c->slice++;
+        c->byte = 0;
+    }
+    has_moved(r, c);
+}
+
+void replay_copy(struct replay *r, struct replay_cursor *c, uint8_t *to, uint32_t len)
+{
+    c->offset += len;
+    while (len > 0) {
+        const struct slice *from = slices_at(&r->slices, c->slice);
+        uint32_t n = from->len - c->byte;
+        if (n > len)
+            n = len;
+        memcpy(to, slice_bytes(from) + c->byte, n);
+        to += n;
+        len -= n;
+        c->byte += n;
+        if (c->byte == from->len) {
+            c->slice++;
+            c->byte = 0;
+        }
+    }
+    has_moved(r, c);
 }
 
 void replay_each(const struct replay *r, uint64_t from, uint64_t to,
@@ -121,6 +141,8 @@ void replay_ack(struct replay *r, uint64_t upto)
     r->acked = upto;
     follow(&r->next, dropped, upto);
     follow(&r->again, dropped, upto);
+    if (replay_again_left(r) == 0)
+        next_range(r);
 }
 
 void replay_peek(struct replay *r, uint64_t offset, uint8_t *to, uint32_t len)
@@ -137,20 +159,26 @@ void replay_send_again(struct replay *r, uint64_t from, uint64_t to)
         to = r->next.offset;
     if (from >= to)
         return;
-    if (replay_again_left(r) > 0) {
-        if (r->again.offset < from)
-            from = r->again.offset;
-        if (r->again_end > to)
-            to = r->again_end;
+    bool busy = replay_again_left(r) > 0;
+    spans_pass(&r->waiting, r->acked);
+    if ((!busy || spans_add(&r->waiting, r->again.offset, r->again_end) == 0) &&
+        spans_add(&r->waiting, from, to) == 0) {
+        next_range(r);
+        return;
     }
-    r->again = seek(r, from);
-    r->again_end = to;
+    uint64_t first = spans_next_from(&r->waiting, r->acked); /* no memory: one range of all */
+    if (busy && r->again.offset < from)
+        from = r->again.offset;
+    r->again = seek(r, first < from ? first : from);
+    r->again_end = r->next.offset;
+    spans_clear(&r->waiting);
 }
 
 void replay_drop(struct replay *r)
 {
     uint64_t sent = r->next.offset;
     slices_clear(&r->slices);
+    spans_clear(&r->waiting);
     *r = (struct replay){
         .acked = sent, .read = sent, .next = {.offset = sent}, .again = {.offset = sent}, .again_end = sent};
 }

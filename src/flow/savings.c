@@ -1,65 +1,132 @@
 #include "hawser/savings.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
+#include <string.h>
 
-static struct saving *at(const struct savings *s, uint32_t i)
+/* Room for one more entry. */
+static bool make_room(struct savings *s)
 {
-    return &s->ring[(s->head + i) & (s->cap - 1)];
-}
-
-static struct saving *room_for_one(struct savings *s)
-{
-    if (s->count == SAVINGS_MAX)
-        return NULL;
-    if (s->count < s->cap)
-        return at(s, s->count);
+    if (s->first + s->count < s->cap)
+        return true;
+    if (s->first > 0) {
+        memmove(s->list, s->list + s->first, s->count * sizeof(*s->list));
+        s->first = 0;
+        return true;
+    }
     uint32_t cap = s->cap == 0 ? 8 : 2 * s->cap;
-    struct saving *ring = malloc(cap * sizeof(*ring));
-    if (ring == NULL)
-        return NULL;
-    for (uint32_t i = 0; i < s->count; i++)
-        ring[i] = *at(s, i);
-    free(s->ring);
-    s->ring = ring;
+    struct saving *list = cap <= SAVINGS_MAX ? realloc(s->list, cap * sizeof(*list)) : NULL;
+    if (list == NULL)
+        return false;
+    s->list = list;
     s->cap = cap;
-    s->head = 0;
-    return at(s, s->count);
+    return true;
 }
 
-void savings_add(struct savings *s, uint64_t end, uint64_t bytes)
+/* The first entry that ends after `at`. Mostly it is behind the last, or the first. */
+static uint32_t first_after(const struct savings *s, uint64_t at)
 {
-    struct saving *one = room_for_one(s);
+    uint32_t low = s->first, high = s->first + s->count;
+    if (high > low && s->list[high - 1].end <= at)
+        return high;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (s->list[middle].end <= at)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+/* A new entry before the i-th; where it is, NULL: no room. */
+static struct saving *insert(struct savings *s, uint32_t i)
+{
+    uint32_t place = i - s->first;
+    if (!make_room(s))
+        return NULL;
+    struct saving *one = &s->list[s->first + place];
+    memmove(one + 1, one, (s->count - place) * sizeof(*one));
+    s->count++;
+    return one;
+}
+
+void savings_add(struct savings *s, uint64_t from, uint64_t end, uint64_t unpaid)
+{
+    uint32_t i = first_after(s, from);
+    struct saving *one = insert(s, i);
     if (one != NULL) {
-        *one = (struct saving){.end = end, .bytes = bytes};
-        s->count++;
-    } else if (s->count > 0) {
-        one = at(s, s->count - 1);
+        *one = (struct saving){.from = from, .end = end, .referred = end - from, .unpaid = unpaid};
+    } else if (s->count > 0 && i == s->first + s->count) {
+        one = &s->list[i - 1];
         one->end = end;
-        one->bytes += bytes;
+        one->referred += end - from;
+        one->unpaid += unpaid;
     } else {
         return;
     }
-    s->total += bytes;
+    s->total += unpaid;
 }
 
-void savings_settle(struct savings *s, uint64_t upto)
+/* What is left of an entry is [from, end) of it, with its share. */
+static void shrink(struct savings *s, struct saving *one, uint64_t from, uint64_t end)
 {
-    while (s->count > 0 && at(s, 0)->end <= upto) {
-        savings_spend(s, at(s, 0)->bytes);
-        s->head = (s->head + 1) & (s->cap - 1);
-        s->count--;
+    uint64_t before = one->end - one->from, unpaid = one->unpaid * (end - from) / before;
+    s->total -= one->unpaid - unpaid;
+    *one = (struct saving){
+        .from = from, .end = end, .referred = one->referred * (end - from) / before, .unpaid = unpaid};
+}
+
+static void spend_inside(struct savings *s, uint32_t i, uint64_t from, uint64_t end)
+{
+    struct saving whole = s->list[i], *tail = insert(s, i + 1);
+    if (tail != NULL) {
+        *tail = whole;
+        s->total += whole.unpaid;
+        shrink(s, tail, end, whole.end);
+        shrink(s, tail - 1, whole.from, from);
+    } else {
+        shrink(s, &s->list[i], whole.from, from);
     }
+}
+
+void savings_spend(struct savings *s, uint64_t from, uint64_t end)
+{
+    uint32_t i = first_after(s, from), gone;
+    if (i == s->first + s->count || s->list[i].from >= end)
+        return;
+    if (s->list[i].from < from && s->list[i].end > end) {
+        spend_inside(s, i, from, end);
+        return;
+    }
+    if (s->list[i].from < from) {
+        shrink(s, &s->list[i], s->list[i].from, from);
+        i++;
+    }
+    for (gone = i; gone < s->first + s->count && s->list[gone].end <= end; gone++)
+        s->total -= s->list[gone].unpaid;
+    if (gone < s->first + s->count && s->list[gone].from < end)
+        shrink(s, &s->list[gone], end, s->list[gone].end);
+    memmove(&s->list[i], &s->list[gone], (s->first + s->count - gone) * sizeof(*s->list));
+    s->count -= gone - i;
     if (s->count == 0)
         savings_clear(s);
 }
 
-void savings_spend(struct savings *s, uint64_t bytes)
+uint64_t savings_settle(struct savings *s, uint64_t upto)
 {
-    s->total -= bytes < s->total ? bytes : s->total;
+    uint64_t referred = 0;
+    for (; s->count > 0 && s->list[s->first].end <= upto; s->first++, s->count--) {
+        s->total -= s->list[s->first].unpaid;
+        referred += s->list[s->first].referred;
+    }
+    if (s->count == 0)
+        savings_clear(s);
+    return referred;
 }
 
 void savings_clear(struct savings *s)
 {
-    free(s->ring);
+    free(s->list);
     *s = (struct savings){0};
 }

@@ -199,6 +199,7 @@ static void drop_bytes(struct session *s)
     early_clear(&s->early);
     savings_clear(&s->saved_out);
     savings_clear(&s->saved_in);
+    spans_clear(&s->answered);
     if (s->mux->home->store != NULL)
         store_stream_end(s->mux->home->store, &s->stream);
     transmit_forget(s);
@@ -344,6 +345,7 @@ void session_take_rst(struct session *s, const struct frame *f)
     if (answered && s->in == HALF_DONE && s->out == HALF_ENDING && !ours) {
         session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
                                           ACK was lost */
+        session_confirm_held(s, replay_sent(&s->replay));
         replay_drop(&s->replay);       /* nothing of it goes again */
         transmit_forget(s);
         session_check_over(s);

@@ -65,6 +65,8 @@ static const struct metric peer_metrics[] = {
      "Frames from the peer whose references did not resolve and were asked for again"},
     {"missed_bytes", "hawser_peer_missed_bytes_total", "counter",
      "Bytes sent again since the peer's store did not have what we referred to"},
+    {"repeated_misses", "hawser_peer_repeated_misses_total", "counter",
+     "Requests of the peer for bytes that were sent again already, ignored"},
 };
 
 static const struct metric class_metrics[] = {

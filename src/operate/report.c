@@ -134,6 +134,7 @@ static json_t *peer_json(struct mux *m)
     set_percent(peer, "saved_percent", totals.sent.bytes + totals.came.bytes, wire.in_bytes + wire.out_bytes);
     set_count(peer, "misses", totals.misses);
     set_count(peer, "missed_bytes", totals.missed_bytes);
+    set_count(peer, "repeated_misses", totals.repeated_misses);
     return peer;
 }
 

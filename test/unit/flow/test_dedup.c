@@ -78,6 +78,19 @@ static void cut_all(void)
     rig_cut(&rig, -1);
 }
 
+/* What both have counted for sessions that are over: each byte once, however often it went. */
+static void check_numbers(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct mux_totals here = bed_cost(i).totals, there = bed_cost(!i).totals;
+        ck_assert_uint_eq(here.sent.bytes, here.in_bytes);
+        ck_assert_uint_eq(here.sent.bytes, there.came.bytes);
+        ck_assert_uint_eq(here.came.bytes, here.out_bytes);
+        ck_assert_uint_le(here.sent.saved_bytes, here.sent.bytes);
+        ck_assert_uint_le(here.came.saved_bytes, here.came.bytes);
+    }
+}
+
 /* _i & 1: known bytes or new ones; _i & 2: all lanes or one. */
 START_TEST(lanes_are_lost_in_the_middle)
 {
@@ -88,6 +101,7 @@ START_TEST(lanes_are_lost_in_the_middle)
     rig_wait_up(&rig);
     bed_carry(UP, known, LEN, NULL);
     ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
+    check_numbers();
 }
 END_TEST
 
@@ -262,6 +276,8 @@ START_TEST(references_that_do_not_resolve_are_asked_for)
     ck_assert_uint_gt(bed_wire_of(UP, known, LEN), LEN);
     ck_assert_uint_gt(bed_cost(1).totals.misses, 0);
     ck_assert_uint_ge(bed_cost(0).totals.missed_bytes, LEN - LITTLE);
+    ck_assert_uint_lt(bed_cost(0).totals.sent.saved_bytes, LITTLE); /* they were not saved after all */
+    check_numbers();
 }
 END_TEST
 

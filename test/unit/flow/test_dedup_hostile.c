@@ -202,6 +202,71 @@ START_TEST(a_request_for_anything_is_harmless)
 }
 END_TEST
 
+static void read_sent(void *arg)
+{
+    uint64_t *sent = arg;
+    *sent = replay_sent(&first_session(&rig.nodes[1])->replay);
+}
+
+static uint64_t sent_down(void)
+{
+    uint64_t sent;
+    rig_on(rig.nodes[1].home.loop, read_sent, &sent);
+    return sent;
+}
+
+/* The known bytes over and over, more than sockets take of a host that does not read; all of it sent down,
+ * and most of it not acknowledged. */
+enum { MORE = 15 * BED_MB };
+
+static uint8_t *send_more(struct bed_end ends[2])
+{
+    uint8_t *more = malloc(MORE);
+    ck_assert_ptr_nonnull(more);
+    for (size_t at = 0; at < MORE; at += LEN)
+        memcpy(more + at, known, MORE - at < LEN ? MORE - at : LEN);
+    bed_open(ends, 0, more, 0, more, MORE);
+    while (sent_down() < MORE)
+        bed_end_turn(&ends[1]);
+    return more;
+}
+
+/* It asks for everything again and again. _i: at once, or in pieces that overlap. */
+START_TEST(a_request_is_answered_once)
+{
+    enum { REQUESTS = 200 };
+    struct bed_end ends[2];
+    bed_carry(false, known, LEN, NULL);
+    uint8_t *more = send_more(ends);
+    for (uint64_t i = 0; i < REQUESTS; i++) {
+        uint64_t from = _i == 0 ? 0 : i % 10 * MORE / 10, to = _i == 0 ? MORE : from + MORE / 5;
+        struct frame f = {.type = FRAME_MISS, .miss = {.offset = from, .len = to - from}};
+        ck_assert_int_eq(forge((struct forged){.frame = f}), 0);
+    }
+    ck_assert_uint_gt(bed_cost(1).totals.missed_bytes, 0);
+    ck_assert_uint_le(bed_cost(1).totals.missed_bytes, MORE);
+    ck_assert_uint_ge(bed_cost(1).totals.repeated_misses, REQUESTS / 10);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+    free(more);
+}
+END_TEST
+
+/* More places at once than there can be gaps. */
+START_TEST(requests_for_too_many_places_reset_the_session)
+{
+    struct bed_end ends[2];
+    uint8_t *more = send_more(ends);
+    for (uint64_t i = 0; i <= SESSION_ANSWERED_MAX; i++) {
+        struct frame f = {.type = FRAME_MISS, .miss = {.offset = MORE - 2 * i - 2, .len = 1}};
+        ck_assert_int_eq(forge((struct forged){.frame = f}), 0);
+    }
+    rig_expect_reset(ends[0].fd);
+    bed_close(ends, 2);
+    free(more);
+}
+END_TEST
+
 /* Without stores these frames are unknown. */
 START_TEST(frames_of_a_feature_that_is_not_in_use)
 {
@@ -379,6 +444,8 @@ static void add(TCase *t)
     tcase_add_test(t, a_false_hold_costs_a_miss);
     tcase_add_test(t, a_false_drop_costs_literals);
     tcase_add_test(t, a_request_for_anything_is_harmless);
+    tcase_add_loop_test(t, a_request_is_answered_once, 0, 2);
+    tcase_add_test(t, requests_for_too_many_places_reset_the_session);
     tcase_add_test(t, frames_of_a_feature_that_is_not_in_use);
     tcase_add_loop_test(t, a_reference_past_credit_or_end_resets_the_session, 0, 2);
     tcase_add_test(t, references_stop_at_the_raw_limit);
