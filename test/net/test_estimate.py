@@ -282,6 +282,18 @@ class EstimateTest(unittest.TestCase):
         self.assertRegex(self.fails("--pcap", text), "not a capture file.*tcpdump -s 0 -w FILE")
         self.assertRegex(self.fails("--pcap", self.folder), "not a capture file")
         self.assertRegex(self.fails("--pcap", "/nowhere"), "correct the name")
+        pipe, nowhere = (os.path.join(self.folder, name) for name in ("pipe", "nowhere"))
+        os.mkfifo(pipe)
+        os.symlink("gone", nowhere)
+        for special in (pipe, "/dev/null"):
+            self.assertRegex(self.fails(special), "neither a file nor a folder; write")
+        self.assertRegex(self.fails("--pcap", pipe), "is a pipe.*write it to a file")
+        self.assertRegex(self.fails(nowhere), "correct the name")
+        with open(text, "rb") as file:
+            done = subprocess.run(f"cat | {PROGRAM} --pcap /dev/stdin", shell=True, stdin=file, capture_output=True, text=True,
+                                  timeout=60, check=False)
+        self.assertEqual(done.returncode, 1)
+        self.assertRegex(done.stderr, "is a pipe.*write it to a file")
         path = os.path.join(self.folder, "radio.pcap")
         write_pcap(path, [], link_type=105)
         self.assertRegex(self.fails("--pcap", path), "link type 105.*capture on an Ethernet")

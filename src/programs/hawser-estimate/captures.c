@@ -333,6 +333,11 @@ static pcap_t *open_capture(const char *path, char error[static ERROR_MAX])
 {
     char reason[PCAP_ERRBUF_SIZE];
     struct stat st;
+    if (stat(path, &st) == 0 && S_ISFIFO(st.st_mode)) { /* opening it would wait for who writes */
+        snprintf(error, ERROR_MAX,
+                 "%.300s is a pipe, and a capture is read more than once; write it to a file", path);
+        return NULL;
+    }
     FILE *file = fopen(path, "re");
     if (file == NULL || fstat(fileno(file), &st) < 0) {
         int err = -errno;

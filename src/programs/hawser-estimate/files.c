@@ -77,8 +77,10 @@ static int explain(const char *path, int err, char error[static ERROR_MAX])
 {
     const char *advice = err == -EACCES || err == -EPERM ? "run it as a user who may read that"
                          : err == -ENOENT                ? "correct the name"
-                         : err == -ENOMEM                ? "give it less at once, or a smaller --store"
-                                                         : "leave it out, or mend it";
+                         : err == -EINVAL
+                             ? "it is neither a file nor a folder; write what comes of it to a file"
+                         : err == -ENOMEM ? "give it less at once, or a smaller --store"
+                                          : "leave it out, or mend it";
     snprintf(error, ERROR_MAX, "cannot read %.300s: %s; %s", path, err_text(err), advice);
     return err;
 }
@@ -113,7 +115,10 @@ static int walk_one(char *path, int (*visit)(void *arg, const FTSENT *file), voi
         case FTS_SL:
         case FTS_SLNONE:
         case FTS_DEFAULT:
-            skipped->special++;
+            if (e->fts_level == 0) /* a pipe, which cannot be read twice, a device; a link to nowhere */
+                err = e->fts_info == FTS_DEFAULT ? -EINVAL : -ENOENT;
+            else
+                skipped->special++;
             break;
         default:
             break; /* a folder, before and after */
