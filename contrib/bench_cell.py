@@ -9,7 +9,7 @@ import bed
 from bed_hosts import pids_inside
 from bed_programs import Link
 from bench_contenders import Missing, wait_quiet
-from bench_throttle import Throttle
+from bench_throttle import CannotThrottle, Throttle
 
 MB = 1 << 20
 GB = 1 << 30
@@ -120,7 +120,11 @@ class Cell:
         if not self.throttles:
             self.throttles = [Throttle(f"{self.net.prefix}-{side}", self.setting.cpu) for side in SIDES]
         for throttle, side in zip(self.throttles, SIDES):
-            throttle.add(self.pids(side))
+            pids = self.pids(side)
+            if not pids:
+                raise CannotThrottle(f"{self.contender.name} has no process at the {side} node: it cannot be given a share "
+                                     "of a processor")
+            throttle.add(pids)
 
     def restart(self):
         self.contender.restart()

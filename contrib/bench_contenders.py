@@ -291,7 +291,8 @@ class Command(Contender):
 
         def ready():
             assert process.poll() is None, \
-                f"the command of {self.name} ended with {process.returncode} at the {host.name} node; it must stay: {bed.tail(log)}"
+                f"the command of {self.name} ended with {process.returncode} at the {host.name} node; it must stay: " \
+                + (bed.tail(log).strip() or "it wrote nothing")
             return os.path.getsize(log) > 0 if self.transparent else all(host.listening(port) for port in PORTS)
         bed.wait_for(ready, 30, f"{self.name} to be ready at the {host.name} node")
 

@@ -18,6 +18,7 @@ CONTENDERS = {
 }
 RIVAL_NAMES = [kind.name for kind in RIVALS]
 COUNTED = ("short", "idle")  # whose size is a number of connections
+HAWSER_ONLY = ("learned", "compress")
 
 WAN = [("down_kb", "WAN down, KB", 0), ("up_kb", "WAN up, KB", 0)]
 COST = [("near_cpu", "CPU near, s a GB", 2), ("far_cpu", "far", 2)]
@@ -38,7 +39,8 @@ SHORT = [("a_second", "a second", 0), ("a_core_second", "a second and core", 0),
 
 @dataclass
 class Workload:
-    """figures: (metric, heading, digits). profile, size, quick: what it is run with where nothing else is said."""
+    """figures: (metric, heading, digits). profile, size, quick: what it is run with where nothing else is said; size 0:
+    its own."""
 
     run: object
     about: str
@@ -72,10 +74,10 @@ WORKLOADS = {
                             _step("", "first", 0) + _step("again_", "again")),
     "release": Workload(bench_transfers.release, "a source tree, and its next release (Debian packages)",
                         _step("", "first", 0) + [("next_s", "next release, s", 2), ("next_kb", "WAN both ways, KB", 0),
-                                                 ("next_share", "of its bytes", 4)]),
+                                                 ("next_share", "of its bytes", 4)], size=0, quick=0),
     "disk-image": Workload(bench_transfers.image, "an ext4 image, and it with every 20th file changed (Debian packages)",
                            _step("", "first", 0) + [("next_s", "next, s", 2), ("next_kb", "WAN both ways, KB", 0),
-                                                    ("next_share", "of its bytes", 4)]),
+                                                    ("next_share", "of its bytes", 4)], size=0, quick=0),
     "page": Workload(bench_transfers.page, "100 objects over 1 and 6 connections, and again",
                      _step("c1_", "1 connection", 0) + _step("again1_", "again", 0) + _step("c6_", "6 connections", 0)
                      + _step("again6_", "again", 0), size=0, quick=0),

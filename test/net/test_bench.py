@@ -84,11 +84,48 @@ def test_wrong_words_say_what_to_do():
                           (("--contender", "nobody"), "add NAME=COMMAND"), (("--contender", "hawser=true"), "another name"),
                           (("--workload", "cold", "--profile", "moon"), "etc/wanem"),
                           (("--workload", "cold", "--concurrency", "5"), "short"),
-                          (("--workload", "cold", "--table", "geo"), "leave out")):
+                          (("--workload", "cold", "--table", "geo"), "leave out"),
+                          (("--workload", "ping-pong", "--size", "1M"), "of its own"),
+                          (("--workload", "learned", "--contender", "haproxy"), "hawser only"),
+                          (("--table", "geo", "--write"), "--from FILE"),
+                          (("--workload", "cold", "--contender", "a/b=true"), "letters, digits"),
+                          (("--workload", "cold", "--json", "/nowhere/x.json"), "cannot write /nowhere/x.json: No such"),
+                          (("--workload", "cold", "--plot", "/proc/charts"), "cannot write /proc/charts")):
         done = bench(*words)
         assert done.returncode == 2 and wanted in done.stderr, (words, done.returncode, done.stderr)
+    with tempfile.TemporaryDirectory() as folder:
+        other = os.path.join(folder, "other.json")
+        for text, wanted in (("", "is not what --json wrote"), ("{}", "is not what --json wrote"), ("[]", "is not what --json"),
+                             ("root:x:0", "is not what --json wrote"),
+                             ('{"results": {"cold over lan": {}}, "tables": {}}', "is of one cell")):
+            with open(other, "w", encoding="ascii") as file:
+                file.write(text)
+            done = bench("--from", other, "--write")
+            assert done.returncode == 1 and wanted in done.stderr, (text, done.stderr)
+    done = bench("--from", "/nowhere")
+    assert done.returncode == 1 and "cannot read /nowhere: No such" in done.stderr, done.stderr
     done = bench("--list")
     assert done.returncode == 0 and "same-again" in done.stdout and "kcptun" in done.stdout, done.stdout
+
+
+def test_what_was_measured_outlives_an_interrupt():
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "found.json")
+        process = subprocess.Popen([sys.executable, BENCH, "--profile", "veth", "--workload", "cold", "--size", "1M", "--runs",
+                                    "1000", "--json", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        for _ in range(2):
+            assert " run " in process.stdout.readline()
+        process.terminate()
+        process.communicate(timeout=60)
+        assert process.returncode == 130, process.returncode
+        assert os.listdir(folder) == ["found.json"], os.listdir(folder)
+        assert bench("--from", path).returncode == 0
+
+
+def test_a_contender_without_processes_is_not_throttled():
+    done = bench("--profile", "veth", "--workload", "cold", "--size", "1M", "--runs", "1", "--cpu", "50", "--contender",
+                 "direct-cubic")
+    assert done.returncode == 1 and ("no process at the near node" in done.stderr or "cpu controller" in done.stderr), done.stderr
 
 
 def test_charts_are_drawn():
