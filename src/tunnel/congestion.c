@@ -31,7 +31,7 @@ const char *tunnel_congestion(const struct config_peer *p)
 static void choose(struct slot *s, const char *name)
 {
     const struct tunnel_world *w = s->tunnel->world;
-    w->lane_socket(w->owner, lane_fd(s->lane), 0, 0, name);
+    w->lane_congestion(w->owner, lane_fd(s->lane), name);
     s->chosen_us = clock_now_us();
 }
 
@@ -52,6 +52,5 @@ void tunnel_refresh_congestion(struct slot *s)
     bool paced = s->pacing != UINT64_MAX, idle = now_us - lane_counters(s->lane)->last_out_us > IDLE_US;
     if (!paced || !idle || s->short_path || now_us - s->chosen_us < FRESH_US || strcmp(name, "bbr") != 0)
         return;
-    choose(s, "reno"); /* to choose the same again would change nothing */
     choose(s, name);
 }
