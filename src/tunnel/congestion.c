@@ -45,11 +45,10 @@ void tunnel_settle_congestion(struct slot *s, uint64_t rtt_us)
         choose(s, "cubic");
 }
 
-void tunnel_refresh_congestion(struct slot *s)
+void tunnel_refresh_congestion(struct slot *s, uint64_t now_us)
 {
-    uint64_t now_us = clock_now_us();
     const char *name = tunnel_congestion(s->tunnel->peer);
-    bool paced = s->pacing != UINT64_MAX, idle = now_us - lane_counters(s->lane)->last_out_us > IDLE_US;
+    bool paced = s->pacing != UINT64_MAX, idle = now_us - s->carried_us > IDLE_US;
     if (!paced || !idle || s->short_path || now_us - s->chosen_us < FRESH_US || strcmp(name, "bbr") != 0)
         return;
     choose(s, name);

@@ -151,8 +151,10 @@ static void feed(struct slot *s)
             lane_flush(s->lane);
             break;
         }
-        if (turn == 0 && role != TUNNEL_ROLE_EXPRESS && n >= BURST_RECORD_BYTES / 2)
-            tunnel_refresh_congestion(s);
+        if (role != TUNNEL_ROLE_EXPRESS && n >= BURST_RECORD_BYTES / 2) {
+            tunnel_refresh_congestion(s, now);
+            s->carried_us = now;
+        }
         turn += (size_t)n;
         unflushed += wire;
         if (unflushed >= batch)
@@ -309,7 +311,7 @@ static void enter(struct slot *s, struct lane *l, bool first, bool renews)
     s->outstanding = false;
     s->burst_bytes = 0;
     s->congestion_settled = s->short_path = false;
-    s->progress_us = s->up_since_us = s->alive_us = s->chosen_us = clock_now_us();
+    s->progress_us = s->up_since_us = s->alive_us = s->chosen_us = s->carried_us = clock_now_us();
     s->srtt_us = round_trip_of(l);
     t->up_count++;
     t->reason[0] = '\0';

@@ -27,8 +27,9 @@ struct slot {
     uint64_t pong_token, ping_sent_us;
     /* the last tick's reading */
     uint64_t acked, retransmitted, out_bytes, frame_bytes, progress_us, srtt_us;
-    uint64_t pacing;    /* what the socket has */
-    uint64_t chosen_us; /* when its congestion control began */
+    uint64_t pacing;     /* what the socket has */
+    uint64_t chosen_us;  /* when its congestion control began */
+    uint64_t carried_us; /* when it last carried more than pings and copies of small messages */
     bool congestion_settled, short_path;
     uint64_t notsent;
 };
@@ -90,7 +91,7 @@ void tunnel_renew_leader(struct tunnel *t);
 
 /* congestion.c: what a lane runs once its round trip is known; and, before bulk is flushed, after a pause. */
 void tunnel_settle_congestion(struct slot *s, uint64_t rtt_us);
-void tunnel_refresh_congestion(struct slot *s);
+void tunnel_refresh_congestion(struct slot *s, uint64_t now_us);
 
 /* tunnel_watch.c */
 void tunnel_count_lane(struct lane_counters *sum, const struct lane *l);
