@@ -316,7 +316,8 @@ def page(document):
 
 REDUCTION_HEADING = "## Data reduction"  # contrib/bench_dedup.py
 EMULATOR_HEADING = "## The emulator"  # contrib/bench_wanem.py
-HEADINGS = (REDUCTION_HEADING, EMULATOR_HEADING)
+FAULTS_HEADING = "## Faults"  # by hand, from test/net/test_kills.py
+HEADINGS = (REDUCTION_HEADING, EMULATOR_HEADING, FAULTS_HEADING)
 
 
 def _split(text):
