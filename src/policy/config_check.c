@@ -72,6 +72,24 @@ static int check_ports(struct config_reader *r)
     return 0;
 }
 
+/* The folder is made by the keeper and used by the engine: it must not depend on where one was started. */
+static int check_store(struct config_reader *r)
+{
+    const struct config *c = r->config;
+    const struct section_place *store = place_of(r, CONFIG_SECTION_STORE, 0);
+    if (store == NULL)
+        return 0;
+    if (c->store_path != NULL && c->store_path[0] != '/')
+        return reader_fail(r, -ERR_CONFIG, place_line(store, "path"),
+                           "[store] path: '%.80s' is not an absolute path; start it with '/'", c->store_path);
+    if (c->store_path == NULL && place_has(store, "size"))
+        return reader_warn(
+            r, place_line(store, "size"),
+            "[store] size has no effect without path, since it is of the disk; add path, or set "
+            "memory in [node] for a store in memory");
+    return 0;
+}
+
 static int check_peer(struct config_reader *r, const struct section_place *p)
 {
     char place[PLACE_TEXT_MAX];
@@ -263,6 +281,8 @@ int config_check(struct config_reader *r)
         err = check_marks(r);
     if (err == 0)
         err = check_ports(r);
+    if (err == 0)
+        err = check_store(r);
     for (size_t i = 0; err == 0 && i < r->place_count; i++) {
         if (r->places[i].section == CONFIG_SECTION_PEER)
             err = check_peer(r, &r->places[i]);

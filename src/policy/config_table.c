@@ -277,8 +277,9 @@ const struct config_option config_options[] = {
      .flags = CONFIG_RESTART,
      .absent = "the store is in memory only and cold after a restart",
      .syntax = "FOLDER",
-     .help = "The folder of the store: what both ends remember outlives a restart there. It is made where it "
-             "is missing, and for this node alone. Without it the link's rate is learned anew, too."},
+     .help = "The folder of the store, an absolute path: what both ends remember outlives a restart there. "
+             "It is made where it is missing, and for this node alone. Without it the link's rate is learned "
+             "anew, too."},
     {.section = CONFIG_SECTION_STORE,
      .key = "size",
      .type = CONFIG_TYPE_BYTES,

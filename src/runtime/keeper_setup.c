@@ -239,7 +239,11 @@ int keeper_store_make(const char *path, const struct keeper_user *user, char err
                  "to the engine's user with: chown -R %s %s",
                  path, user->name, path);
     else if (err < 0)
-        snprintf(error, CONFIG_ERROR_MAX, "[store] path = %s: %s", path, err_text(err));
+        snprintf(
+            error, CONFIG_ERROR_MAX,
+            "[store] path = %s: %s; name a folder that can be made and written to, or take the line out: "
+            "the store is then in memory only",
+            path, err_text(err));
     return err;
 }
 

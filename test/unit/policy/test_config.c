@@ -366,6 +366,16 @@ START_TEST(a_node_that_serves_nothing_is_warned)
 }
 END_TEST
 
+START_TEST(a_size_of_a_store_without_a_folder_is_warned)
+{
+    good(GOOD "[intercept]\ninterface = lan0\n[store]\nsize = 1G\n");
+    ck_assert_ptr_nonnull(config->warnings);
+    ck_assert_ptr_nonnull(strstr(config->warnings, "f.ini:11: [store] size has no effect without path"));
+    good(GOOD "[intercept]\ninterface = lan0\n[store]\nsize = 1G\npath = /var/lib/hawser\n");
+    ck_assert_ptr_null(config->warnings);
+}
+END_TEST
+
 START_TEST(a_file_that_cannot_be_read_says_why)
 {
     ck_assert_int_eq(config_load(&config, "/nonexistent/hawser.ini", error), -ENOENT);
@@ -469,6 +479,7 @@ int main(int argc, char **argv)
     tcase_add_test(cases, the_sample_files_are_right);
     tcase_add_test(cases, what_has_no_effect_yet_is_said_once_with_its_line);
     tcase_add_test(cases, a_node_that_serves_nothing_is_warned);
+    tcase_add_test(cases, a_size_of_a_store_without_a_folder_is_warned);
     tcase_add_test(cases, a_file_that_cannot_be_read_says_why);
     tcase_add_test(cases, a_reload_says_what_needs_a_restart);
     tcase_add_test(cases, the_last_reference_frees);

@@ -85,6 +85,7 @@ static const struct bad_value bad_values[] = {
     {"tunnel", "listen = 0.0.0.0:3129", "has the port of [intercept], 3129"},
     {"store", "size = 1M", "from 64M to 65536G"},
     {"store", "size = 4GB", "not a size"},
+    {"store", "path = var/lib/hawser", "absolute path"},
     {"store", "size = 99999999999G", "out of range"},
     {"admin", "control = run/control.sock", "absolute path"},
     {"admin",

@@ -310,6 +310,7 @@ START_TEST(store_that_is_a_file)
     put_file(at("file"), "x", 1);
     ck_assert_int_eq(keeper_store_make(at("file"), &user, error), -ENOTDIR);
     ck_assert_ptr_nonnull(strstr(error, "[store] path"));
+    ck_assert_ptr_nonnull(strstr(error, "name a folder that can be made"));
 }
 END_TEST
 
