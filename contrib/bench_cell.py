@@ -16,6 +16,7 @@ GB = 1 << 30
 DATA_PORT = 7000
 PAYLOAD_SHARE = 0.94  # of a link's rate, less headers
 SIDES = ("near", "far")
+LEAST_FOR_CPU = 10 * MB  # bytes: below, a clock tick, which CPU time is counted in, is more than a second a GB
 
 
 def seed_of(run, number):
@@ -224,7 +225,7 @@ class Cell:
             found["pct"] = 100 * size * 8 / seconds / (PAYLOAD_SHARE * bps)
             found["of_floor"] = seconds / (self.link.rtt_ms / 1000 + size * 8 / bps)
         spent = self.cpu()
-        for side in SIDES:
+        for side in SIDES if size >= LEAST_FOR_CPU else ():
             user, system = (spent[side][i] - cpu[side][i] for i in (0, 1))
             found |= {f"{side}_user": user * GB / size, f"{side}_sys": system * GB / size,
                       f"{side}_cpu": (user + system) * GB / size}

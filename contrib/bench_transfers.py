@@ -272,7 +272,7 @@ def cpu(setting):
     """The calmest of three transfers of new bytes, and of three of the last of them again. expansion: what the lanes gave
     to TCP, over what went through, less one (hawser). hawser's store is full before it begins, as it is in all but its
     first hours: what memory costs that nobody has touched before is the machine's affair."""
-    store = 2 * setting.size
+    store = max(2 * setting.size, 64 * MB)  # the least that hawserd takes
     with setting.cell(**({"memory": f"{2 * store >> 20}M"} if issubclass(setting.kind, Hawser) else {})) as cell:
         cell.web.file("warm", store + store // 4 if issubclass(setting.kind, Hawser) else 8 * MB, seed=seed_of(setting.run, 0))
         cell.fetch("warm")

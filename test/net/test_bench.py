@@ -122,6 +122,12 @@ def test_what_was_measured_outlives_an_interrupt():
         assert bench("--from", path).returncode == 0
 
 
+def test_cpu_is_said_where_a_clock_tick_is_little():
+    for size, said in (("1M", False), ("10M", True)):
+        done = bench("--profile", "veth", "--workload", "cold", "--size", size, "--runs", "1")
+        assert done.returncode == 0 and ("CPU near" in done.stdout) == said, done.stdout + done.stderr
+
+
 def test_a_contender_without_processes_is_not_throttled():
     done = bench("--profile", "veth", "--workload", "cold", "--size", "1M", "--runs", "1", "--cpu", "50", "--contender",
                  "direct-cubic")
