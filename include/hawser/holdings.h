@@ -1,10 +1,12 @@
 /* holdings.h - which bytes of the store's address space a peer holds (floor 5). For each segment these kinds
  * of intervals: `theirs`, what the peer surely holds (it acknowledged bytes that we sent there, or filled
  * them itself); `claimed`, what it says that it holds; `sent`, for each lane, what was put on that lane in
- * its present life (the peer will hold it before it reads anything later of that lane); `announced`, what we
- * told the peer that we hold. We may refer to theirs, to what is claimed and to what was sent on the same
- * lane. The peer may refer to all but what it only claims: a claim costs nothing, and must not let it ask
- * what is kept here for others. One thread: the peer's home. */
+ * its present life (the peer will hold it before it reads anything later of that lane); `missed`, what it
+ * asked for in spite of those, until it shows or says that it holds it; `announced`, what we told the peer
+ * that we hold; `asked`, what we asked the peer for. We may refer to theirs, to what is claimed and to what
+ * was sent on the same lane, less what is missed: a peer that cannot store something would miss it each time.
+ * The peer may refer to all that is theirs, sent or announced. What it only claims is not enough: a claim
+ * costs nothing, and must not let it ask what is kept here for others. One thread: the peer's home. */
 #ifndef HAWSER_HOLDINGS_H
 #define HAWSER_HOLDINGS_H
 
@@ -33,19 +35,26 @@ enum holdings_kind {
     HOLDINGS_THEIRS,
     HOLDINGS_CLAIMED,
     HOLDINGS_ANNOUNCED,
+    HOLDINGS_MISSED,
+    HOLDINGS_ASKED,
     HOLDINGS_SENT
 }; /* SENT + slot for its lane */
 
 /* Note [off, off + len). What does not fit in memory or bounds is not noted, which is always sound. */
 void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len);
+/* The same for bytes that the peer has shown (THEIRS) or said (CLAIMED) to hold: it misses them no more. */
+void holdings_add_shown(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off,
+                        uint32_t len);
 /* How many of the bytes from off on, at most len, are alike: all of them such that we may refer to them on
- * that lane (*held), or none. At least 1. */
+ * that lane (*held), or none. At least 1; the next may be like them. */
 uint32_t holdings_span(const struct holdings *h, const struct segment_id *id, unsigned slot, uint32_t off,
                        uint32_t len, bool *held);
 /* Whether the peer may refer to all of [off, off + len). */
 bool holdings_peer_may(const struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len);
-/* The peer does not hold [off, off + len) after all. */
+/* The peer does not hold [off, off + len) after all: not before it shows it, or says so. */
 void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len);
+/* Whether any of [off, off + len), which the peer has sent now, was asked for; it is not any more. */
+bool holdings_take_asked(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len);
 /* A lane is gone: what was only sent there may not have arrived. */
 void holdings_lane_lost(struct holdings *h, unsigned slot);
 /* The peer has dropped the segment; we may hold it still. */

@@ -21,7 +21,8 @@
  * sends as literals; meanwhile later bytes of the session wait as they do behind any gap.
  *
  * An ACK says that the peer has passed the bytes on to its host, so it stored what was to be stored: no other
- * confirmation is needed. */
+ * confirmation is needed. But if it could not, it has delivered them all the same, and misses them when they
+ * are referred to: after that only a HOLD counts. */
 
 enum {
     REFERENCE_MIN_BYTES = 16,
@@ -243,13 +244,24 @@ void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
 
 /* ---- in ---- */
 
+static void add_note(struct mux *m, const struct segment_id *id, uint32_t from, uint32_t to);
+
+/* What the peer takes for missing here it is told of: what we asked for, and what it sends though it is here
+ * (not for less than a note costs). */
 static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
 {
-    int err = store_fill(m->home->store, tunnel_peer_source(m->tunnel), &op->segment, op->off, op->bytes,
-                         op->len, slice);
-    if (err == 0)
-        holdings_add(&m->holdings, &op->segment, HOLDINGS_THEIRS, op->off, op->len);
-    return err == 0;
+    struct store *store = m->home->store;
+    uint32_t end = op->off + op->len;
+    const struct intervals *filled = store_filled(store, &op->segment);
+    bool was_here = op->len >= NOTE_MIN_BYTES && filled != NULL && intervals_cover(filled, op->off, end);
+    int err =
+        store_fill(store, tunnel_peer_source(m->tunnel), &op->segment, op->off, op->bytes, op->len, slice);
+    if (err < 0)
+        return false;
+    holdings_add_shown(&m->holdings, &op->segment, HOLDINGS_THEIRS, op->off, op->len);
+    if (holdings_take_asked(&m->holdings, &op->segment, op->off, op->len) || was_here)
+        add_note(m, &op->segment, op->off, end);
+    return true;
 }
 
 /* The bytes of an operation; false: the reference does not resolve. slice.chunk NULL: no memory. */
@@ -312,6 +324,18 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
     while (count > 0)
         chunk_unref(pieces[--count].slice.chunk);
     return memory ? -ENOENT : -ENOMEM;
+}
+
+/* All that the frame puts at addresses: the peer takes none of it for held before it hears of it. */
+static void ask_for(struct mux *m, const struct frame *f)
+{
+    struct stored_reader r;
+    struct stored_op op;
+    stored_read(&r, f->stored.ops, f->stored.ops_bytes);
+    while (stored_next(&r, &op) > 0) {
+        if (op.kind != STORED_PLAIN)
+            holdings_add(&m->holdings, &op.segment, HOLDINGS_ASKED, op.off, op.len);
+    }
 }
 
 void session_note_missing(struct session *s, uint64_t from, uint64_t end)
@@ -383,6 +407,7 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
         return 0;
     }
     if (count < 0) {
+        ask_for(m, f);
         if (receive_within_credit(s, offset, end, f->stored.raw_bytes))
             session_note_missing(s, offset, end);
         return 0;
@@ -390,6 +415,8 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     for (int i = 0; i < count; i++)
         saved += pieces[i].saved ? unpaid(pieces[i].slice.len) : 0;
     bool alive = receive_within_credit(s, offset, end, saved);
+    if (!alive)
+        ask_for(m, f);
     for (int i = 0; i < count; i++) {
         uint32_t len = pieces[i].slice.len;
         if (alive)
@@ -405,8 +432,15 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
 
 /* ---- what the two ends tell each other of their stores ---- */
 
+/* Equal: a DROP, else a HOLD, which goes on where the last one ended if it can. */
 static void add_note(struct mux *m, const struct segment_id *id, uint32_t from, uint32_t to)
 {
+    struct mux_note *last = m->note_count > 0 ? &m->notes[m->note_count - 1] : NULL;
+    if (last != NULL && from < to && last->from < last->to && last->to == from &&
+        segment_id_equal(&last->segment, id)) {
+        last->to = to;
+        return;
+    }
     if (m->note_count == m->note_cap) {
         size_t cap = m->note_cap == 0 ? 64 : 2 * m->note_cap;
         struct mux_note *bigger = cap <= MUX_NOTES_MAX ? realloc(m->notes, cap * sizeof(*bigger)) : NULL;
@@ -451,7 +485,8 @@ int mux_take_note(struct mux *m, const struct frame *f)
     if (f->type == FRAME_DROP)
         holdings_dropped(&m->holdings, id);
     else
-        holdings_add(&m->holdings, id, HOLDINGS_CLAIMED, f->segment.from, f->segment.to - f->segment.from);
+        holdings_add_shown(&m->holdings, id, HOLDINGS_CLAIMED, f->segment.from,
+                           f->segment.to - f->segment.from);
     return 0;
 }
 

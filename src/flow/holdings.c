@@ -70,6 +70,24 @@ void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind
         h->intervals += set->count - before;
 }
 
+static void remove_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t off, uint32_t len)
+{
+    uint32_t before = one->kinds[kind].count;
+    if (intervals_remove(&one->kinds[kind], off, off + len) == 0)
+        h->intervals += one->kinds[kind].count - before;
+    else
+        clear_kind(h, one, kind); /* no memory to be precise */
+}
+
+void holdings_add_shown(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off,
+                        uint32_t len)
+{
+    holdings_add(h, id, kind, off, len);
+    struct holding *one = find(h, id);
+    if (one != NULL && one->kinds[HOLDINGS_MISSED].count > 0)
+        remove_span(h, one, HOLDINGS_MISSED, off, len);
+}
+
 /* The end of what is in any of the sets without a gap from `at` on. */
 static uint32_t end_in(const struct intervals *const *sets, unsigned count, uint32_t at)
 {
@@ -101,6 +119,15 @@ uint32_t holdings_span(const struct holdings *h, const struct segment_id *id, un
         uint32_t next = intervals_next_from(sets[i], off);
         end = i == 0 || next < end ? next : end;
     }
+    const struct intervals *missed = &one->kinds[HOLDINGS_MISSED];
+    if (*held && missed->count > 0) {
+        uint32_t from = intervals_next_from(missed, off);
+        *held = from > off;
+        if (!*held)
+            end = intervals_end_of(missed, off);
+        else if (from < end)
+            end = from;
+    }
     return end - off < len ? end - off : len;
 }
 
@@ -112,7 +139,7 @@ bool holdings_peer_may(const struct holdings *h, const struct segment_id *id, ui
     const struct intervals *sets[KINDS];
     unsigned count = 0;
     for (unsigned i = 0; i < KINDS; i++) {
-        if (i != HOLDINGS_CLAIMED)
+        if (i != HOLDINGS_CLAIMED && i != HOLDINGS_MISSED && i != HOLDINGS_ASKED)
             sets[count++] = &one->kinds[i];
     }
     return end_in(sets, count, off) - off >= len;
@@ -128,21 +155,32 @@ static void discard_if_empty(struct holdings *h, struct holding *one)
     holding_free(h, one);
 }
 
+/* What the peer holds, as far as we know; not what it knows of us. */
+static bool is_of_peer(unsigned kind)
+{
+    return kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED;
+}
+
 void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len)
 {
+    holdings_add(h, id, HOLDINGS_MISSED, off, len);
     struct holding *one = find(h, id);
     if (one == NULL)
         return;
     for (unsigned i = 0; i < KINDS; i++) {
-        uint32_t before = one->kinds[i].count;
-        if (i == HOLDINGS_ANNOUNCED)
-            continue;
-        if (intervals_remove(&one->kinds[i], off, off + len) == 0)
-            h->intervals += one->kinds[i].count - before;
-        else
-            clear_kind(h, one, i); /* no memory to be precise */
+        if (is_of_peer(i) && i != HOLDINGS_MISSED)
+            remove_span(h, one, i, off, len);
     }
     discard_if_empty(h, one);
+}
+
+bool holdings_take_asked(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len)
+{
+    struct holding *one = find(h, id);
+    if (one == NULL || intervals_next_from(&one->kinds[HOLDINGS_ASKED], off) >= off + len)
+        return false;
+    remove_span(h, one, HOLDINGS_ASKED, off, len);
+    return true;
 }
 
 void holdings_lane_lost(struct holdings *h, unsigned slot)
@@ -158,7 +196,7 @@ void holdings_dropped(struct holdings *h, const struct segment_id *id)
     if (one == NULL)
         return;
     for (unsigned i = 0; i < KINDS; i++) {
-        if (i != HOLDINGS_ANNOUNCED)
+        if (is_of_peer(i))
             clear_kind(h, one, i);
     }
     discard_if_empty(h, one);

@@ -45,6 +45,8 @@ static bool model_empty(unsigned g)
 
 static bool we_may(unsigned g, unsigned slot, uint32_t at)
 {
+    if (model[g][HOLDINGS_MISSED][at])
+        return false;
     return model[g][HOLDINGS_THEIRS][at] || model[g][HOLDINGS_CLAIMED][at] ||
            model[g][HOLDINGS_SENT + slot][at];
 }
@@ -52,7 +54,8 @@ static bool we_may(unsigned g, unsigned slot, uint32_t at)
 static bool peer_may(unsigned g, uint32_t at)
 {
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        if (kind != HOLDINGS_CLAIMED && model[g][kind][at])
+        bool counts = kind != HOLDINGS_CLAIMED && kind != HOLDINGS_MISSED && kind != HOLDINGS_ASKED;
+        if (counts && model[g][kind][at])
             return true;
     }
     return false;
@@ -65,7 +68,9 @@ static void check_span(unsigned g, unsigned slot, uint32_t off, uint32_t len)
     while (alike < len && we_may(g, slot, off + alike) == want)
         alike++;
     ck_assert_int_eq(held, want);
-    ck_assert_uint_eq(span, alike);
+    ck_assert_uint_ge(span, 1);
+    ck_assert_uint_le(span, alike);
+    ck_assert(!held || span == alike);
 }
 
 static void check_peer_may(unsigned g, uint32_t off, uint32_t len)
@@ -87,17 +92,32 @@ static void take_back(unsigned g, uint32_t off, uint32_t len)
 {
     holdings_take_back(&holdings, &ids[g], off, len);
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        if (kind != HOLDINGS_ANNOUNCED)
-            memset(&model[g][kind][off], false, len);
+        if (kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED)
+            memset(&model[g][kind][off], kind == HOLDINGS_MISSED, len);
     }
-    noted[g] = noted[g] && !model_empty(g);
+    noted[g] = true;
+}
+
+static void show(unsigned g, unsigned kind, uint32_t off, uint32_t len)
+{
+    holdings_add_shown(&holdings, &ids[g], kind, off, len);
+    memset(&model[g][kind][off], true, len);
+    memset(&model[g][HOLDINGS_MISSED][off], false, len);
+    noted[g] = true;
+}
+
+static void take_asked(unsigned g, uint32_t off, uint32_t len)
+{
+    bool any = memchr(&model[g][HOLDINGS_ASKED][off], true, len) != NULL;
+    ck_assert_int_eq(holdings_take_asked(&holdings, &ids[g], off, len), any);
+    memset(&model[g][HOLDINGS_ASKED][off], false, len);
 }
 
 static void dropped(unsigned g)
 {
     holdings_dropped(&holdings, &ids[g]);
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        if (kind != HOLDINGS_ANNOUNCED)
+        if (kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED)
             memset(model[g][kind], false, SPAN);
     }
     noted[g] = noted[g] && !model_empty(g);
@@ -139,6 +159,13 @@ static void step(void)
     case 4:
     case 5:
         take_back(g, off, len);
+        return;
+    case 6:
+    case 7:
+        show(g, roll(2) == 0 ? HOLDINGS_THEIRS : HOLDINGS_CLAIMED, off, len);
+        return;
+    case 8:
+        take_asked(g, off, len);
         return;
     default:
         put(g, roll(3) == 0 ? HOLDINGS_THEIRS : roll(KINDS), off, len);
