@@ -39,5 +39,7 @@ static inline uint32_t anchors_most(uint32_t len_bytes)
  * ANCHORS_WINDOW_BYTES - 1) must be there; not a byte more is read. Returns how many. */
 uint32_t anchors_find(const struct anchors *a, const uint8_t *bytes, uint32_t from, uint32_t to,
                       uint32_t one_in, uint32_t *at);
+/* Whether the ANCHORS_WINDOW_BYTES at `bytes` are one, were there none just before them. */
+bool anchors_is_one(const struct anchors *a, const uint8_t *bytes, uint32_t one_in);
 
 #endif

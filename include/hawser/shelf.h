@@ -26,15 +26,15 @@ enum {
 /* The folder at path, which exists, for files of up to size_bytes in all (counted in blocks of 4 KB). Files
  * that are damaged, of another version or of another node are removed, and the oldest beyond size_bytes. 0,
  * -EWOULDBLOCK (another process uses it), or -errno. */
-int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes,
+int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64_t seed,
                const uint8_t pin[static SHELF_PIN_BYTES]);
 void shelf_close(struct shelf *s);
 
 /* Append parts of a segment (a labelled chunk of SHELF_SEGMENT_BYTES) to its file, which is made where there
- * is none; the oldest other files go to make room. 0, or -errno: from the first error on nothing is written
- * any more, so a full disk is asked once. */
+ * is none; the oldest other files go to make room. added: what the file's sample gained by it. 0, or -errno:
+ * from the first error on nothing is written any more, so a full disk is asked once. */
 int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
-                 const struct intervals *parts);
+                 const struct intervals *parts, struct sample *added);
 
 /* What was read: the chunk with one reference (chunk_new_mapped, labelled), and what is filled in it. */
 struct shelf_segment {
@@ -47,9 +47,24 @@ struct shelf_segment {
 int shelf_read(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,
                struct shelf_segment *out);
 
+/* The file of that segment, whenever it was written; it becomes the newest. 1; 0: there is none, or nothing
+ * sound in it; -ENOMEM. */
+int shelf_fetch(struct shelf *s, const struct segment_id *id, struct shelf_segment *out);
+
+struct shelf_sample {
+    struct segment_id segment;
+    uint32_t source;
+    struct sample sample; /* empty: it is damaged, or of another seed */
+};
+/* The sample of the oldest file of another run that was not handed out yet, and is wanted. 1; 0: there is
+ * none left. */
+int shelf_next_sample(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,
+                      struct shelf_sample *out);
+
 struct shelf_counters {
     uint64_t segments, bytes;           /* files now, and what they take */
     uint64_t written_bytes, read_bytes; /* of segments, in this run */
+    uint64_t fetched;                   /* segments that were read since they were wanted */
     uint64_t bad_records, bad_files;    /* dropped: damaged, cut short, of another version or node */
     uint64_t removed_files;             /* the oldest, for `size` */
     uint64_t skipped_bytes;             /* not written after an error, or for want of room */

@@ -2,10 +2,11 @@
  * store on disk', has them; shelf_format.c is their only implementation. Input is never trusted: what does
  * not fit its sum is dropped. Any thread.
  *
- * A file is a header and then a log of records, each a part of the segment. A record that was cut short or
- * changed costs itself, and if its own head is concerned all that follows, since only the head tells where
- * the next one begins. All sums are seeded with that of the file's header, so a record of another file is
- * none here. */
+ * A file is a header, a sample, and then a log of records, each a part of the segment. The sample is written
+ * anew in its place when records are appended; a torn one, or one by another seed, is none, and the segment
+ * is then not found by its content until it is written to again. A record that was cut short or changed costs
+ * itself, and if its own head is concerned all that follows, since only the head tells where the next one
+ * begins. All sums are seeded with that of the file's header, so a record of another file is none here. */
 #ifndef HAWSER_SHELF_FORMAT_H
 #define HAWSER_SHELF_FORMAT_H
 
@@ -14,14 +15,17 @@
 #include <stdint.h>
 
 #include "hawser/chunk.h"
+#include "hawser/sample.h"
 
 enum {
-    SHELF_VERSION = 1,
+    SHELF_VERSION = 2,
     SHELF_PIN_BYTES = 32,
     SHELF_HEADER_BYTES = 72,
-    SHELF_HEAD_BYTES = 32,          /* of a record */
-    SHELF_RECORD_MOST = 1 << 20,    /* bytes of the segment in one record */
-    SHELF_SEGMENT_BYTES = 16 << 20, /* offsets are below it */
+    SHELF_SAMPLE_BYTES = 8 + 8 * SAMPLE_MOST + 8,
+    SHELF_LOG_AT = SHELF_HEADER_BYTES + SHELF_SAMPLE_BYTES, /* where the records begin */
+    SHELF_HEAD_BYTES = 32,                                  /* of a record */
+    SHELF_RECORD_MOST = 1 << 20,                            /* bytes of the segment in one record */
+    SHELF_SEGMENT_BYTES = 16 << 20,                         /* offsets are below it */
 };
 
 /* What a file says about itself. */
@@ -37,6 +41,13 @@ uint64_t shelf_put_header(uint8_t out[static SHELF_HEADER_BYTES], const struct s
 /* False: no such header, or one of another version. */
 bool shelf_get_header(const uint8_t bytes[static SHELF_HEADER_BYTES], struct shelf_label *label,
                       uint64_t *key);
+
+/* seed: the sampler's. Sums depend on it, since samples of another seed would find nothing. */
+void shelf_put_sample(uint8_t out[static SHELF_SAMPLE_BYTES], uint64_t key, uint64_t seed,
+                      const struct sample *sample);
+/* False, and an empty one: there is no such sample. */
+bool shelf_get_sample(const uint8_t bytes[static SHELF_SAMPLE_BYTES], uint64_t key, uint64_t seed,
+                      struct sample *sample);
 
 /* The head of a record of [off, off + len), which the bytes follow; len is 1 to SHELF_RECORD_MOST. */
 void shelf_put_head(uint8_t out[static SHELF_HEAD_BYTES], uint64_t key, uint32_t off, const uint8_t *bytes,

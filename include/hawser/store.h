@@ -24,6 +24,7 @@
 #include "hawser/budget.h"
 #include "hawser/chunk.h"
 #include "hawser/intervals.h"
+#include "hawser/sample.h"
 
 struct store;
 
@@ -45,7 +46,8 @@ struct store_events {
 /* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores;
  * it outlives the store). At most max_bytes of it. A segment is given up, oldest first, when room is needed
  * and no slice into it is left; so all memory counts until it is free. seed: of the anchors' multipliers and
- * the index's hash, secret and random (against hash flooding). epoch: random, not 0. 0, -ENOMEM, or -EINVAL
+ * the index's hash, secret and random (against hash flooding); that of the samples, too, so where segments
+ * outlive the store it must be the same for the next one. epoch: random, not 0. 0, -ENOMEM, or -EINVAL
  * (max_bytes below STORE_LEAST_BYTES, or epoch 0). */
 int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uint64_t seed, uint64_t epoch,
               const struct store_events *events, void *owner);
@@ -104,12 +106,18 @@ const struct intervals *store_filled(const struct store *s, const struct segment
 
 /* From now on the store notes what is written into it, for store_collect. */
 void store_collect_begin(struct store *s);
-/* Hand over what was written since it was last collected, in parts of at least least_bytes; shorter ones wait
- * until they have grown. Segment by segment, the one that has waited longest first, while visit returns true.
- * It is given the list of parts; the chunk is borrowed. What a segment holds does not change any more, so
- * other threads may read these parts while they hold a reference. */
-void store_collect(struct store *s, uint32_t least_bytes,
-                   bool (*visit)(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts),
+/* What was written into a segment since it was last collected. */
+struct store_fresh {
+    struct chunk *chunk; /* borrowed */
+    uint32_t source;
+    uint64_t memory_bytes;  /* of the segment: what a reference to its chunk keeps from being evicted */
+    struct intervals parts; /* given */
+};
+/* Hand over what is new, in parts of at least least_bytes; shorter ones wait until they have grown. Segment
+ * by segment, the one that has waited longest first, while visit returns true. What a segment holds does not
+ * change any more, so other threads may read these parts while they hold a reference. True: all were visited.
+ */
+bool store_collect(struct store *s, uint32_t least_bytes, bool (*visit)(void *arg, struct store_fresh *fresh),
                    void *arg);
 
 /* A segment that was read back: chunk (chunk_new_mapped of STORE_SEGMENT_BYTES, labelled, given), what is
@@ -118,6 +126,25 @@ void store_collect(struct store *s, uint32_t least_bytes,
  * meanwhile the two become one, and one of our own takes the place of what another source said of it. 0, or
  * negative and the caller keeps both: -EEXIST, -EINVAL (another size, no name, nothing filled), -ENOBUFS. */
 int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
+
+/* ---- what is on disk only (sample.h has how it is found) ---- */
+
+/* From now on samples are noted and looked for. disk_bytes: how much is on disk at most; the table is made
+ * for that, at most a 32nd of max_bytes. wake: something more is wanted; from inside take, fill and
+ * store_want, and it may call store_cold_next. 0, -EEXIST, -ENOBUFS or -ENOMEM. */
+int store_cold_begin(struct store *s, uint64_t disk_bytes, void (*wake)(void *arg), void *arg);
+/* The file of this segment holds bytes with these keys, maybe among others. It may be in memory, too. */
+void store_cold_note(struct store *s, const struct segment_id *id, uint32_t source,
+                     const struct sample *keys);
+/* The peer referred in vain to len bytes of this segment: if it is on disk only, and that source's or our
+ * own, it is wanted for enough of them. */
+void store_want(struct store *s, uint32_t source, const struct segment_id *id, uint32_t len);
+/* The next one to be read; false: none is wanted, or it would have to push out what came back just now. Then
+ * store_cold_end is called, after store_cold_adopt or without; gone: there is no such file. */
+bool store_cold_next(struct store *s, struct segment_id *id);
+/* Like store_adopt, but it makes room, and is the last to be evicted. */
+int store_cold_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
+void store_cold_end(struct store *s, const struct segment_id *id, bool gone);
 
 /* for each segment, oldest first. The store must not change meanwhile. */
 void store_each(const struct store *s,
@@ -132,7 +159,9 @@ struct store_counters {
     uint64_t segments, segment_bytes; /* now: segments, and bytes filled in them */
     uint64_t memory_bytes, max_bytes; /* now: with the index; the most, unless other stores leave less */
     uint64_t oldest_us;               /* when the oldest segment was made or came back; 0: there is none */
-    uint64_t index_bytes, hints;      /* memory of the index, and entries ever put */
+    uint64_t index_bytes, hints; /* memory of the index (that of what is on disk, too); entries ever put */
+    uint64_t cold_files;         /* now: noted as on disk; some of them are in memory as well */
+    uint64_t cold_hits, cold_adopted; /* wanted from disk, and come back from there for it */
     uint64_t evicted_segments;
     uint64_t uncollected_bytes; /* gone from memory, or from the list of parts, before they were collected */
 };

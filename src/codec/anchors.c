@@ -41,12 +41,28 @@ static inline uint32_t load_little(const uint8_t *bytes)
     return value;
 }
 
+static bool is_below(const struct anchors *a, const uint8_t *bytes, uint32_t threshold)
+{
+    uint32_t low = load_little(bytes), high = load_little(bytes + 4);
+    return a->add + low * a->low + high * a->high < threshold;
+}
+
+static uint32_t threshold_of(uint32_t one_in)
+{
+    assert(one_in >= 2);
+    return (uint32_t)((1ULL << 32) / one_in);
+}
+
+bool anchors_is_one(const struct anchors *a, const uint8_t *bytes, uint32_t one_in)
+{
+    return is_below(a, bytes, threshold_of(one_in));
+}
+
 static void scan_plain(const struct anchors *a, struct scan *s, uint32_t from, uint32_t to,
                        uint32_t threshold)
 {
     for (uint32_t i = from; i < to; i++) {
-        uint32_t low = load_little(s->bytes + i), high = load_little(s->bytes + i + 4);
-        if (a->add + low * a->low + high * a->high < threshold)
+        if (is_below(a, s->bytes + i, threshold))
             found(s, i);
     }
 }
@@ -170,9 +186,8 @@ void anchors_init(struct anchors *a, uint64_t seed)
 uint32_t anchors_find(const struct anchors *a, const uint8_t *bytes, uint32_t from, uint32_t to,
                       uint32_t one_in, uint32_t *at)
 {
-    assert(one_in >= 2);
     struct scan s = {.bytes = bytes, .at = at, .next = from};
-    uint32_t threshold = (uint32_t)((1ULL << 32) / one_in);
+    uint32_t threshold = threshold_of(one_in);
     if (from >= to)
         return 0;
 #if defined(__x86_64__)

@@ -268,9 +268,13 @@ static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
 static bool decode_op(struct mux *m, const struct stored_op *op, struct chunk *chunk, struct slice *slice)
 {
     struct store *store = m->home->store;
-    if (op->kind == STORED_REFERENCE)
-        return holdings_peer_may(&m->holdings, &op->segment, op->off, op->len) &&
-               store_resolve(store, &op->segment, op->off, op->len, slice);
+    if (op->kind == STORED_REFERENCE && holdings_peer_may(&m->holdings, &op->segment, op->off, op->len) &&
+        store_resolve(store, &op->segment, op->off, op->len, slice))
+        return true;
+    if (op->kind == STORED_REFERENCE) {
+        store_want(store, tunnel_peer_source(m->tunnel), &op->segment, op->len); /* for the next time */
+        return false;
+    }
     if (op->kind == STORED_LITERAL && fill(m, op, slice))
         return true;
     *slice = receive_slice(op->bytes, op->len, chunk);

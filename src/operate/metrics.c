@@ -95,6 +95,11 @@ static const struct metric store_metrics[] = {
     {"filled_bytes", "hawser_store_filled_bytes_total", "counter", "Bytes stored that peers sent"},
     {"evicted_segments", "hawser_store_evicted_segments_total", "counter",
      "Segments that made room for others"},
+    {"cold_files", "hawser_store_cold_files", "gauge", "Segments known to be on disk, some in memory as well"},
+    {"cold_hits", "hawser_store_cold_hits_total", "counter",
+     "Times that a segment on disk only was met, and wanted back"},
+    {"cold_adopted", "hawser_store_cold_adopted_total", "counter",
+     "Segments that came back from disk for that"},
 };
 
 /* Of a store that is on disk too. */
@@ -104,6 +109,7 @@ static const struct metric disk_metrics[] = {
     {"segments", "hawser_store_disk_segments", "gauge", "Segments that have a file"},
     {"written_bytes", "hawser_store_disk_written_bytes_total", "counter", "Bytes of segments written"},
     {"read_bytes", "hawser_store_disk_read_bytes_total", "counter", "Bytes of segments read back"},
+    {"fetched", "hawser_store_disk_fetched_total", "counter", "Segments read back since they were wanted"},
     {"bad_records", "hawser_store_disk_bad_records_total", "counter",
      "Records dropped: damaged or cut short"},
     {"bad_files", "hawser_store_disk_bad_files_total", "counter",

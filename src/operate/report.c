@@ -210,11 +210,21 @@ static json_t *home_json(const struct worker *w, uint64_t misses, uint64_t misse
     const struct {
         const char *name;
         uint64_t value;
-    } counts[] = {
-        {"memory_bytes", c.memory_bytes},         {"segments", c.segments}, {"held_bytes", c.segment_bytes},
-        {"index_bytes", c.index_bytes},           {"hints", c.hints},       {"taken_bytes", c.taken_bytes},
-        {"matched_bytes", c.matched_bytes},       {"matches", c.matches},   {"filled_bytes", c.filled_bytes},
-        {"evicted_segments", c.evicted_segments}, {"misses", misses},       {"missed_bytes", missed_bytes}};
+    } counts[] = {{"memory_bytes", c.memory_bytes},
+                  {"segments", c.segments},
+                  {"held_bytes", c.segment_bytes},
+                  {"index_bytes", c.index_bytes},
+                  {"hints", c.hints},
+                  {"taken_bytes", c.taken_bytes},
+                  {"matched_bytes", c.matched_bytes},
+                  {"matches", c.matches},
+                  {"filled_bytes", c.filled_bytes},
+                  {"evicted_segments", c.evicted_segments},
+                  {"misses", misses},
+                  {"missed_bytes", missed_bytes},
+                  {"cold_files", c.cold_files},
+                  {"cold_hits", c.cold_hits},
+                  {"cold_adopted", c.cold_adopted}};
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
         set_count(home, counts[i].name, counts[i].value);
     json_object_set_new(home, "oldest_s",
@@ -324,6 +334,7 @@ static json_t *disk_json(const struct node *n)
                   {"segments", c.segments},
                   {"written_bytes", c.written_bytes},
                   {"read_bytes", c.read_bytes},
+                  {"fetched", c.fetched},
                   {"bad_records", c.bad_records},
                   {"bad_files", c.bad_files},
                   {"removed_files", c.removed_files},

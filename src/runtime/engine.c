@@ -100,12 +100,17 @@ static int set_up_identity(struct node *n, const struct keeper_engine_start *sta
 static int start_shelving(struct node *n, const struct config *c)
 {
     uint64_t waiting_most = n->store_memory.cap / 4;
+    uint8_t secret[IDENTITY_SECRET_BYTES];
     if (c->store_path == NULL || n->store_memory.cap == 0)
         return 0;
+    int err = identity_secret(n->identity, "hawser store samples", secret);
+    if (err < 0)
+        return err;
+    memcpy(&n->store_seed, secret, sizeof(n->store_seed));
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write */
     return shelving_new(&n->shelving, c->store_path, c->store_size_bytes,
                         waiting_most < SHELVING_WAITING_MAX_BYTES ? waiting_most : SHELVING_WAITING_MAX_BYTES,
-                        n->tunnel_world.pin);
+                        n->store_seed, n->tunnel_world.pin);
 }
 
 /* Peers find what they filled at the home that they have. */

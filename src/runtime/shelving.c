@@ -13,14 +13,36 @@
 #include "hawser/mux.h"
 #include "hawser/store.h"
 
-/* Everything crosses by mail. To the thread: parts to write, a home that asks for a segment. To a home: an
- * answer. A home has at most READS_AHEAD questions under way, so the thread reads one segment while the home
- * indexes another, and what was read never piles up. */
+/* Everything crosses by mail, there and back: parts to write, which bring back what the file's sample gained;
+ * the questions of a start; then samples of files that were not read; and segments that the store wants from
+ * disk, one at a time. A home has at most READS_AHEAD questions under way, so the thread reads one segment
+ * while the home indexes another, and what was read never piles up.
+ *
+ * A segment that waits to be written cannot be evicted, so what waits is counted by the memory of segments:
+ * each once, however many mails speak of it. */
 
 enum {
     READS_AHEAD = 2,
-    JOB_COST_BYTES = 256 << 10, /* however small: so many mails may wait */
-    LAST_PART_LEAST_BYTES = 256 /* at the end nothing is waited for */
+    FETCHES_A_SECOND = 16,     /* segments that may come back for a hit: 256 MB, and 5 % of the home's time */
+    JOB_COST_BYTES = 64 << 10, /* of a mail and its lists, at most */
+    LAST_PART_LEAST_BYTES = 256, /* at the end nothing is waited for */
+};
+
+/* A sample on its way. */
+struct telling {
+    struct mail mail; /* first */
+    struct home *home;
+    int found; /* of shelf_next_sample */
+    struct shelf_sample sample;
+};
+
+/* A segment that the store wants. */
+struct fetch {
+    struct mail mail; /* first */
+    struct home *home;
+    struct segment_id id;
+    int found; /* of shelf_fetch */
+    struct shelf_segment segment;
 };
 
 struct home {
@@ -31,11 +53,17 @@ struct home {
     unsigned asked; /* questions under way */
     bool full;      /* nothing more fits, or nothing more is there */
     bool stopped;
+    bool behind;     /* the disk is: more could be handed over */
+    struct map pins; /* by chunk: segments that wait to be written */
+    struct telling telling;
+    struct fetch fetch;
+    bool fetching;
+    unsigned fetched; /* in this second */
 };
 
 struct shelving {
     char *path;
-    uint64_t size_bytes, waiting_most;
+    uint64_t size_bytes, waiting_most, seed;
     uint8_t pin[SHELF_PIN_BYTES];
     struct loop *loop;
     pthread_t thread;
@@ -82,29 +110,37 @@ static void fail(struct shelving *s, const char *what, int err)
             s->path, what, err_text(err));
 }
 
+/* A segment that waits to be written, by one job or several. */
+struct pin {
+    unsigned jobs;
+    uint64_t bytes;
+};
+
 struct job {
     struct mail mail; /* first */
-    struct shelving *shelving;
+    struct home *home;
     struct chunk *chunk;
+    struct pin *pin;
+    uint32_t source;
+    struct segment_id id;
     struct intervals parts;
-    uint64_t cost;
-    uint32_t source, home;
+    struct sample added;
 };
+
+static void take_job(struct mail *m);
 
 static void write_job(struct mail *m)
 {
     struct job *j = (struct job *)(void *)m;
-    struct shelving *s = j->shelving;
+    struct shelving *s = j->home->shelving;
     if (s->shelf != NULL) {
-        int err = shelf_append(s->shelf, j->home, j->source, j->chunk, &j->parts);
+        int err = shelf_append(s->shelf, j->home->number, j->source, j->chunk, &j->parts, &j->added);
         publish(s);
         if (err < 0 && !s->failed)
             fail(s, err == -ENOSPC || err == -EDQUOT ? "write, the disk is full" : "write", err);
     }
-    atomic_fetch_sub(&s->waiting_bytes, j->cost);
-    chunk_unref(j->chunk);
-    intervals_clear(&j->parts);
-    free(j);
+    j->mail.deliver = take_job;
+    loop_post(j->home->host->loop, &j->mail);
 }
 
 struct question {
@@ -138,6 +174,34 @@ static void answer(struct mail *m)
     loop_post(h->host->loop, &q->mail);
 }
 
+static void take_sample(struct mail *m);
+
+static void tell(struct mail *m)
+{
+    struct telling *t = (struct telling *)(void *)m;
+    struct shelving *s = t->home->shelving;
+    t->found = 0;
+    if (!atomic_load(&s->stopping))
+        t->found = shelf_next_sample(s->shelf, is_for, t->home, &t->sample);
+    t->mail.deliver = take_sample;
+    loop_post(t->home->host->loop, &t->mail);
+}
+
+static void take_fetched(struct mail *m);
+
+static void read_back(struct mail *m)
+{
+    struct fetch *f = (struct fetch *)(void *)m;
+    struct shelving *s = f->home->shelving;
+    f->found = -ECANCELED;
+    if (!atomic_load(&s->stopping)) {
+        f->found = shelf_fetch(s->shelf, &f->id, &f->segment);
+        publish(s);
+    }
+    f->mail.deliver = take_fetched;
+    loop_post(f->home->host->loop, &f->mail);
+}
+
 static void *run(void *arg)
 {
     struct shelving *s = arg;
@@ -149,40 +213,154 @@ static void *run(void *arg)
 
 /* ---- at home ---- */
 
-static bool post_job(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts)
+static uint64_t pin_key(const struct chunk *chunk)
+{
+    return (uintptr_t)chunk;
+}
+
+/* One job more for this segment; NULL: no memory. */
+static struct pin *add_pin(struct home *h, const struct store_fresh *fresh)
+{
+    struct pin *p = map_get(&h->pins, pin_key(fresh->chunk));
+    if (p == NULL) {
+        p = calloc(1, sizeof(*p));
+        if (p == NULL || map_put(&h->pins, pin_key(fresh->chunk), p) < 0) {
+            free(p);
+            return NULL;
+        }
+    }
+    /* at the end nothing is evicted any more, and what counts is how much there is to write */
+    uint64_t bytes = h->stopped ? p->bytes + intervals_total(&fresh->parts) : fresh->memory_bytes;
+    if (bytes > p->bytes) {
+        atomic_fetch_add(&h->shelving->waiting_bytes, bytes - p->bytes);
+        p->bytes = bytes;
+    }
+    atomic_fetch_add(&h->shelving->waiting_bytes, JOB_COST_BYTES);
+    p->jobs++;
+    return p;
+}
+
+static void remove_pin(struct home *h, struct pin *p, const struct chunk *chunk)
+{
+    uint64_t bytes = JOB_COST_BYTES;
+    if (--p->jobs == 0) {
+        bytes += p->bytes;
+        map_remove(&h->pins, pin_key(chunk));
+        free(p);
+    }
+    atomic_fetch_sub(&h->shelving->waiting_bytes, bytes);
+}
+
+static bool may_wait(const struct shelving *s)
+{
+    return atomic_load(&s->waiting_bytes) < s->waiting_most;
+}
+
+static bool post_job(void *arg, struct store_fresh *fresh)
 {
     struct home *h = arg;
-    struct shelving *s = h->shelving;
     struct job *j = calloc(1, sizeof(*j));
-    if (j == NULL) {
-        intervals_clear(parts);
+    struct pin *pin = j != NULL ? add_pin(h, fresh) : NULL;
+    if (pin == NULL) {
+        free(j);
+        intervals_clear(&fresh->parts);
         return false;
     }
-    *j = (struct job){.mail.deliver = write_job,
-                      .shelving = s,
-                      .chunk = chunk_ref(chunk),
-                      .parts = *parts,
-                      .cost = JOB_COST_BYTES + intervals_total(parts),
-                      .source = source,
-                      .home = h->number};
-    uint64_t waiting = atomic_fetch_add(&s->waiting_bytes, j->cost) + j->cost;
-    loop_post(s->loop, &j->mail);
-    return waiting < s->waiting_most;
+    j->mail.deliver = write_job;
+    j->home = h;
+    j->chunk = chunk_ref(fresh->chunk);
+    j->pin = pin;
+    j->source = fresh->source;
+    j->id = fresh->chunk->segment;
+    j->parts = fresh->parts;
+    loop_post(h->shelving->loop, &j->mail);
+    return may_wait(h->shelving);
 }
 
 /* What does not fit waits in the store, where it may be evicted. */
 static void hand_over(struct home *h, uint32_t least_bytes)
 {
-    if (atomic_load(&h->shelving->waiting_bytes) < h->shelving->waiting_most)
-        store_collect(h->host->store, least_bytes, post_job, h);
+    h->behind = !may_wait(h->shelving) || !store_collect(h->host->store, least_bytes, post_job, h);
+}
+
+static void take_job(struct mail *m)
+{
+    struct job *j = (struct job *)(void *)m;
+    struct home *h = j->home;
+    remove_pin(h, j->pin, j->chunk);
+    chunk_unref(j->chunk);
+    intervals_clear(&j->parts);
+    if (!h->stopped) {
+        if (j->added.count > 0)
+            store_cold_note(h->host->store, &j->id, j->source, &j->added);
+        if (h->behind)
+            hand_over(h, SHELF_PART_LEAST_BYTES);
+    }
+    free(j);
+}
+
+/* ---- what the store wants ---- */
+
+static void fetch_next(void *arg)
+{
+    struct home *h = arg;
+    if (h->fetching || h->stopped || h->fetched >= FETCHES_A_SECOND ||
+        !store_cold_next(h->host->store, &h->fetch.id))
+        return;
+    h->fetching = true;
+    h->fetched++;
+    h->fetch.mail.deliver = read_back;
+    loop_post(h->shelving->loop, &h->fetch.mail);
+}
+
+static void take_fetched(struct mail *m)
+{
+    struct fetch *f = (struct fetch *)(void *)m;
+    struct home *h = f->home;
+    bool taken =
+        f->found > 0 && !h->stopped &&
+        store_cold_adopt(h->host->store, f->segment.chunk, &f->segment.filled, f->segment.source) == 0;
+    h->fetching = false;
+    if (f->found > 0 && !taken) {
+        chunk_unref(f->segment.chunk);
+        intervals_clear(&f->segment.filled);
+    }
+    if (h->stopped)
+        return;
+    store_cold_end(h->host->store, &f->id, f->found == 0);
+    if (taken)
+        mux_segment_adopted(h->host, &f->id);
+    fetch_next(h);
+}
+
+static void ask_for_samples(struct home *h)
+{
+    h->telling.mail.deliver = tell;
+    loop_post(h->shelving->loop, &h->telling.mail);
+}
+
+static void take_sample(struct mail *m)
+{
+    struct telling *t = (struct telling *)(void *)m;
+    struct home *h = t->home;
+    if (h->stopped || t->found <= 0)
+        return;
+    if (t->sample.sample.count > 0)
+        store_cold_note(h->host->store, &t->sample.segment, t->sample.source, &t->sample.sample);
+    ask_for_samples(h);
 }
 
 static void on_second(evutil_socket_t fd, short what, void *arg)
 {
+    struct home *h = arg;
     (void)fd;
     (void)what;
-    hand_over(arg, SHELF_PART_LEAST_BYTES);
+    hand_over(h, SHELF_PART_LEAST_BYTES);
+    h->fetched = 0;
+    fetch_next(h);
 }
+
+/* ---- after a start ---- */
 
 static void ask(struct home *h)
 {
@@ -242,7 +420,10 @@ static void take_answer(struct mail *m)
     if (h->stopped)
         return;
     ask(h);
-    if (h->full && !was_full && atomic_fetch_sub(&h->shelving->reading, 1) == 1)
+    if (!h->full || was_full)
+        return;
+    ask_for_samples(h); /* of what did not fit */
+    if (atomic_fetch_sub(&h->shelving->reading, 1) == 1)
         log_what_came_back(h->shelving);
 }
 
@@ -259,6 +440,12 @@ static void start_asking(struct mail *m)
     free(m);
     if (h->stopped)
         return;
+    int err = store_cold_begin(h->host->store, h->shelving->size_bytes, fetch_next, h);
+    if (err < 0)
+        log_warn(
+            "[store] path = %s: what does not fit into memory is not looked for there: %s; give more memory "
+            "in [node]",
+            h->shelving->path, err_text(err));
     event_assign(&h->second, loop_base(h->host->loop), -1, EV_PERSIST, on_second, h);
     event_add(&h->second, &second);
     ask(h);
@@ -267,7 +454,7 @@ static void start_asking(struct mail *m)
 static void open_shelf(struct mail *m)
 {
     struct shelving *s = (struct shelving *)(void *)((char *)m - offsetof(struct shelving, begin));
-    int err = shelf_open(&s->shelf, s->path, s->size_bytes, s->pin);
+    int err = shelf_open(&s->shelf, s->path, s->size_bytes, s->seed, s->pin);
     if (err < 0) {
         fail(s, "use it", err);
         return;
@@ -285,7 +472,7 @@ static void open_shelf(struct mail *m)
 /* ---- life ---- */
 
 int shelving_new(struct shelving **out, const char *path, uint64_t size_bytes, uint64_t waiting_most,
-                 const uint8_t pin[static SHELF_PIN_BYTES])
+                 uint64_t seed, const uint8_t pin[static SHELF_PIN_BYTES])
 {
     struct shelving *s = calloc(1, sizeof(*s));
     if (s == NULL)
@@ -293,6 +480,7 @@ int shelving_new(struct shelving **out, const char *path, uint64_t size_bytes, u
     pthread_mutex_init(&s->lock, NULL);
     s->size_bytes = size_bytes;
     s->waiting_most = waiting_most;
+    s->seed = seed;
     memcpy(s->pin, pin, SHELF_PIN_BYTES);
     s->path = strdup(path);
     int err = s->path == NULL ? -ENOMEM : loop_new(&s->loop);
@@ -314,7 +502,8 @@ int shelving_add_home(struct shelving *s, struct leg_host *host)
     if (h == NULL)
         return -ENOMEM;
     assert(s->home_count < CONFIG_WORKERS_MAX);
-    *h = (struct home){.shelving = s, .host = host, .number = s->home_count};
+    *h = (struct home){
+        .shelving = s, .host = host, .number = s->home_count, .telling.home = h, .fetch.home = h};
     s->homes[s->home_count++] = h;
     return 0;
 }
@@ -360,8 +549,10 @@ void shelving_free(struct shelving *s)
     if (s == NULL)
         return;
     shelving_stop(s);
-    for (uint32_t i = 0; i < s->home_count; i++)
+    for (uint32_t i = 0; i < s->home_count; i++) {
+        map_clear(&s->homes[i]->pins);
         free(s->homes[i]);
+    }
     map_clear(&s->by_source);
     pthread_mutex_destroy(&s->lock);
     free(s->path);

@@ -105,8 +105,10 @@ static int make_store(struct worker *w)
         homes > 1 ? memory->cap / homes : memory->cap; /* else the first that is busy takes all */
     if (share < STORE_LEAST_BYTES)
         share = STORE_LEAST_BYTES;
-    int err = store_new(&w->host.store, memory, share, random[0], random[1] | 1, &events, &w->host);
-    if (err == 0 && w->node->shelving != NULL)
+    bool on_disk = w->node->shelving != NULL;
+    uint64_t seed = on_disk ? w->node->store_seed : random[0];
+    int err = store_new(&w->host.store, memory, share, seed, random[1] | 1, &events, &w->host);
+    if (err == 0 && on_disk)
         store_collect_begin(w->host.store);
     return err;
 }

@@ -51,19 +51,22 @@ static struct intervals take_ready(struct segment *g, uint32_t least_bytes)
     return ready;
 }
 
-void store_collect(struct store *s, uint32_t least_bytes,
-                   bool (*visit)(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts),
+bool store_collect(struct store *s, uint32_t least_bytes, bool (*visit)(void *arg, struct store_fresh *fresh),
                    void *arg)
 {
     struct segment *g = TAILQ_FIRST(&s->by_fresh), *next;
-    for (bool more = true; g != NULL && more; g = next) {
+    bool more = true;
+    for (; g != NULL && more; g = next) {
         next = TAILQ_NEXT(g, by_fresh);
         uint32_t was = g->fresh.count;
         struct intervals ready = take_ready(g, least_bytes);
         s->fresh_parts -= was - g->fresh.count;
         if (g->fresh.count == 0)
             leave_list(s, g);
+        struct store_fresh fresh = {
+            .chunk = g->chunk, .source = g->source, .memory_bytes = g->memory_bytes, .parts = ready};
         if (ready.count > 0)
-            more = visit(arg, g->chunk, g->source, &ready);
+            more = visit(arg, &fresh);
     }
+    return more;
 }

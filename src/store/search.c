@@ -13,6 +13,9 @@
  *   4. the 32 bytes right after the match, in the index: where a run of new bytes began last time;
  *   5. anchors of the next block, in the index. The block doubles while nothing is found.
  *
+ * Anchors that led to nothing may belong to a segment that is on disk only: then it is asked for, and these
+ * bytes go without it (cold.h).
+ *
  * The index says only where to look. What counts is that bytes are equal and filled. */
 #include <assert.h>
 #include <string.h>
@@ -144,6 +147,8 @@ static void note_match(struct search *f, uint32_t from, uint32_t len, uint64_t p
     struct segment *g = position_segment(s, position);
     assert(g != NULL); /* its bytes were just compared */
     g->call = s->call;
+    if (g->came_back)
+        cold_read_ahead(s, g, position_off(position));
     bool goes_on = last != NULL && last->from + last->len == from && last->position + last->len == position;
     if (goes_on && position_off(position) > 0) { /* 0: it is the next slot's */
         last->len += len;
@@ -309,6 +314,14 @@ static bool try_first(struct search *f)
 
 /* ---- anchors ---- */
 
+/* What a sample is made of: a look at the table for nothing costs as much as some hundred bytes. */
+static bool may_be_cold(const struct search *f, uint32_t from, uint64_t key)
+{
+    const struct store *s = f->store;
+    return sample_has(key) && s->cold.count > 0 &&
+           anchors_is_one(&s->anchors, f->bytes + from, SAMPLE_ANCHORS_ONE_IN);
+}
+
 /* False: the span has no further block. */
 static bool scan_block(struct search *f)
 {
@@ -322,6 +335,8 @@ static bool scan_block(struct search *f)
     for (uint32_t i = 0; i < f->anchor_count; i++) {
         s->anchor_key[i] = store_key(s, f->bytes + s->anchor_at[i]);
         hints_prefetch(&s->hints, s->anchor_key[i]);
+        if (may_be_cold(f, s->anchor_at[i], s->anchor_key[i]))
+            cold_prefetch(&s->cold, s->anchor_key[i]);
     }
     f->scanned_to = to;
     if (f->block_bytes < STORE_SCAN_BYTES)
@@ -344,6 +359,8 @@ static bool try_anchors(struct search *f)
                 note_match(f, from - back, equal, position);
                 return true;
             }
+            if (may_be_cold(f, from, key))
+                cold_meet(s, key);
             remember(f, from, key);
         }
     } while (scan_block(f));

@@ -11,7 +11,7 @@
 
 enum { HUGE_PAGE_BYTES = 2 << 20 };
 
-static uint64_t name_key(const struct store *s, const struct segment_id *id)
+uint64_t segment_name_key(const struct store *s, const struct segment_id *id)
 {
     uint64_t words[2] = {id->epoch, id->number};
     return XXH3_64bits_withSeed(words, sizeof(words), s->seed);
@@ -19,7 +19,7 @@ static uint64_t name_key(const struct store *s, const struct segment_id *id)
 
 struct segment *segment_find(const struct store *s, const struct segment_id *id)
 {
-    struct segment *g = map_get(&s->by_name, name_key(s, id));
+    struct segment *g = map_get(&s->by_name, segment_name_key(s, id));
     return g != NULL && segment_id_equal(&g->chunk->segment, id) ? g : NULL;
 }
 
@@ -29,7 +29,8 @@ struct segment *segment_find_own(const struct store *s, uint32_t number)
         return s->tail;
     struct segment_id id = {.epoch = s->epoch, .number = number};
     struct segment *g = segment_find(s, &id);
-    return g != NULL && g->source == 0 ? g : NULL; /* else evicted, and a peer has filled it again */
+    /* else evicted, and a peer has filled it again, or it came back from disk */
+    return g != NULL && g->source == 0 && !g->came_back ? g : NULL;
 }
 
 /* ---- memory ---- */
@@ -50,7 +51,7 @@ static void give_memory(struct store *s, uint64_t bytes)
 
 /* A segment that a slice points into would free nothing. New references are made by this thread only, so a
  * count of one stays one. */
-static bool evictable(const struct store *s, const struct segment *g)
+bool segment_is_evictable(const struct store *s, const struct segment *g)
 {
     return g != s->tail && g->call != s->call &&
            atomic_load_explicit(&g->chunk->refs, memory_order_acquire) == 1;
@@ -60,13 +61,13 @@ static struct segment *oldest_evictable(const struct store *s)
 {
     struct segment *g;
     TAILQ_FOREACH (g, &s->by_age, by_age) {
-        if (evictable(s, g))
+        if (segment_is_evictable(s, g))
             return g;
     }
     return NULL;
 }
 
-static uint64_t now_us(const struct store *s)
+uint64_t segment_now_us(const struct store *s)
 {
     return s->events != NULL && s->events->now_us != NULL ? s->events->now_us(s->owner) : 0;
 }
@@ -80,7 +81,7 @@ static void say_evicted(struct store *s, const struct segment_id *id)
 
 bool segment_evict(struct store *s, struct segment *g)
 {
-    if (!evictable(s, g))
+    if (!segment_is_evictable(s, g))
         return false;
     struct segment_id id = g->chunk->segment;
     segment_free(s, g);
@@ -173,8 +174,7 @@ static uint32_t free_slot(struct store *s)
     return 0;
 }
 
-/* Beside the chunk's bytes: the page before them, and what describes them. */
-static uint64_t overhead_bytes(void)
+uint64_t segment_overhead_bytes(void)
 {
     return (uint64_t)sysconf(_SC_PAGESIZE) + sizeof(struct segment) + 2 * sizeof(struct map_slot);
 }
@@ -184,7 +184,7 @@ static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t sour
 {
     struct segment *g = calloc(1, sizeof(*g));
     uint32_t slot = free_slot(s);
-    if (g == NULL || slot == 0 || map_put(&s->by_name, name_key(s, &chunk->segment), g) < 0) {
+    if (g == NULL || slot == 0 || map_put(&s->by_name, segment_name_key(s, &chunk->segment), g) < 0) {
         free(g);
         return NULL;
     }
@@ -192,8 +192,8 @@ static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t sour
     g->slot = slot;
     g->source = source;
     g->call = s->call;
-    g->born_us = now_us(s);
-    g->memory_bytes = overhead_bytes();
+    g->born_us = segment_now_us(s);
+    g->memory_bytes = segment_overhead_bytes();
     s->slots[slot] = g;
     s->counters.segments++;
     return g;
@@ -217,11 +217,11 @@ static struct segment *recycle(struct store *s, const struct segment_id *id, uin
     if (g == NULL || !is_mostly_touched(g) ||
         (left > STORE_SEGMENT_BYTES && budget_left(s->memory) > STORE_SEGMENT_BYTES))
         return NULL;
-    if (map_put(&s->by_name, name_key(s, id), g) < 0)
+    if (map_put(&s->by_name, segment_name_key(s, id), g) < 0)
         return NULL;
     struct segment_id was = g->chunk->segment;
     fresh_forget(s, g);
-    map_remove(&s->by_name, name_key(s, &was));
+    map_remove(&s->by_name, segment_name_key(s, &was));
     TAILQ_REMOVE(&s->by_age, g, by_age);
     TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
     s->counters.segment_bytes -= g->filled_bytes;
@@ -231,23 +231,26 @@ static struct segment *recycle(struct store *s, const struct segment_id *id, uin
     g->filled_bytes = 0;
     g->reserved = 0;
     g->source = source;
+    g->came_back = g->asked_disk = g->asked_next = false;
+    g->stays_until_us = 0;
     g->call = s->call;
-    g->born_us = now_us(s);
+    g->born_us = segment_now_us(s);
     g->chunk->segment = *id;
     say_evicted(s, &was);
     return g;
 }
 
-struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source)
+struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source, bool from_start)
 {
-    if (map_get(&s->by_name, name_key(s, id)) != NULL)
+    if (map_get(&s->by_name, segment_name_key(s, id)) != NULL)
         return NULL; /* another name of the same hash: that segment stays */
-    struct segment *g = recycle(s, id, source);
+    /* A fragment of another is not worth a whole segment's memory. */
+    struct segment *g = from_start ? recycle(s, id, source) : NULL;
     if (g != NULL)
         return g;
     if (s->counters.segments == s->slots_most && !evict_oldest(s))
         return NULL;
-    if (!segment_make_room(s, overhead_bytes()))
+    if (!segment_make_room(s, segment_overhead_bytes()))
         return NULL;
     struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
     if (chunk == NULL)
@@ -263,7 +266,7 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
 free:
     chunk_unref(chunk);
 give:
-    give_memory(s, overhead_bytes());
+    give_memory(s, segment_overhead_bytes());
     return NULL;
 }
 
@@ -279,19 +282,23 @@ static bool count_filled(struct store *s, struct segment *g)
 }
 
 int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
-                  struct segment **out)
+                  bool newest, struct segment **out)
 {
-    if (map_get(&s->by_name, name_key(s, &chunk->segment)) != NULL)
+    if (map_get(&s->by_name, segment_name_key(s, &chunk->segment)) != NULL)
         return -EEXIST;
     uint64_t list_bytes = filled->cap * sizeof(*filled->list);
-    if (!segment_take_memory(s, overhead_bytes() + list_bytes))
+    if (!segment_take_memory(s, segment_overhead_bytes() + list_bytes))
         return -ENOBUFS;
     struct segment *g = enter(s, chunk, source);
     if (g == NULL) {
-        give_memory(s, overhead_bytes() + list_bytes);
+        give_memory(s, segment_overhead_bytes() + list_bytes);
         return -ENOBUFS;
     }
-    TAILQ_INSERT_HEAD(&s->by_age, g, by_age);
+    if (newest)
+        TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
+    else
+        TAILQ_INSERT_HEAD(&s->by_age, g, by_age);
+    g->came_back = g->asked_disk = true;
     g->memory_bytes += list_bytes;
     g->filled = *filled;
     g->reserved = STORE_SEGMENT_BYTES;
@@ -312,7 +319,7 @@ void segment_free(struct store *s, struct segment *g)
 {
     fresh_forget(s, g);
     TAILQ_REMOVE(&s->by_age, g, by_age);
-    map_remove(&s->by_name, name_key(s, &g->chunk->segment));
+    map_remove(&s->by_name, segment_name_key(s, &g->chunk->segment));
     s->slots[g->slot] = NULL;
     if (s->tail == g)
         s->tail = NULL;

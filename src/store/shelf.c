@@ -42,9 +42,10 @@ static uint64_t key_of(const struct shelf *s, const struct segment_id *id)
     return XXH3_64bits_withSeed(words, sizeof(words), s->salt);
 }
 
-static bool is_of(const struct shelf_file *f, const struct segment_id *id)
+struct shelf_file *shelf_find(const struct shelf *s, const struct segment_id *id)
 {
-    return segment_id_equal(&f->label.segment, id);
+    struct shelf_file *f = map_get(&s->by_segment, key_of(s, id));
+    return f != NULL && segment_id_equal(&f->label.segment, id) ? f : NULL;
 }
 
 void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes)
@@ -66,6 +67,8 @@ static void forget(struct shelf *s, struct shelf_file *f)
     TAILQ_REMOVE(&s->by_age, f, by_age);
     if (f->unread)
         TAILQ_REMOVE(&s->by_reading, f, by_reading);
+    if (f->untold)
+        TAILQ_REMOVE(&s->by_telling, f, by_telling);
     map_remove(&s->by_segment, key_of(s, &f->label.segment));
     intervals_clear(&f->noted);
     free(f);
@@ -197,8 +200,9 @@ static int take_file(struct shelf *s, uint64_t serial)
     if (f == NULL)
         return -ENOMEM;
     f->key = key;
-    f->unread = true;
+    f->unread = f->untold = true;
     TAILQ_INSERT_HEAD(&s->by_reading, f, by_reading);
+    TAILQ_INSERT_TAIL(&s->by_telling, f, by_telling);
     shelf_set_bytes(s, f, bytes);
     return 0;
 }
@@ -237,7 +241,7 @@ static int take_folder(struct shelf *s)
     return err < 0 ? err : make_room(s, 0, 0, NULL);
 }
 
-int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes,
+int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64_t seed,
                const uint8_t pin[static SHELF_PIN_BYTES])
 {
     struct shelf *s = calloc(1, sizeof(*s));
@@ -245,6 +249,8 @@ int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes,
         return -ENOMEM;
     TAILQ_INIT(&s->by_age);
     TAILQ_INIT(&s->by_reading);
+    TAILQ_INIT(&s->by_telling);
+    sampler_init(&s->sampler, seed);
     s->size_bytes = size_bytes;
     memcpy(s->pin, pin, SHELF_PIN_BYTES);
     s->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -282,7 +288,7 @@ void shelf_close(struct shelf *s)
 struct batch {
     struct iovec iov[1 + 2 * RECORDS_AT_ONCE];
     uint8_t heads[RECORDS_AT_ONCE][SHELF_HEAD_BYTES];
-    uint8_t header[SHELF_HEADER_BYTES];
+    uint8_t head[SHELF_LOG_AT]; /* of the file */
     unsigned records;
     int count;
     uint64_t bytes, segment_bytes;
@@ -356,18 +362,22 @@ static int write_part(struct shelf *s, int fd, struct shelf_file *f, struct batc
 }
 
 static int write_parts(struct shelf *s, int fd, struct shelf_file *f, const struct chunk *chunk,
-                       const struct intervals *parts)
+                       const struct intervals *parts, struct sample *added)
 {
     struct batch b = {0};
     int err = 0;
     if (f->bytes == 0) {
-        f->key = shelf_put_header(b.header, &f->label);
-        batch_put(&b, b.header, sizeof(b.header));
+        static const struct sample none;
+        f->key = shelf_put_header(b.head, &f->label);
+        shelf_put_sample(b.head + SHELF_HEADER_BYTES, f->key, s->sampler.seed, &none);
+        batch_put(&b, b.head, sizeof(b.head));
     }
     for (uint32_t i = 0; i < parts->count && err == 0; i++)
         err = write_part(s, fd, f, &b, chunk, parts->list[i]);
     if (err == 0 && b.count > 0)
         err = batch_write(s, fd, f, &b);
+    if (err == 0)
+        err = shelf_note_sample(s, fd, f, chunk, parts, added);
     for (uint32_t i = 0; i < parts->count && err == 0; i++)
         shelf_note(f, parts->list[i].from, parts->list[i].to);
     return err;
@@ -401,7 +411,7 @@ static uint64_t cost_of(const struct intervals *parts)
     return cost;
 }
 
-static int open_file(const struct shelf *s, const struct shelf_file *f, int flags)
+int shelf_open_file(const struct shelf *s, const struct shelf_file *f, int flags)
 {
     char name[SHELF_NAME_BYTES];
     shelf_name(name, f->serial);
@@ -417,9 +427,9 @@ static int find_file(struct shelf *s, const struct shelf_label *label, const str
     *out = f;
     if (f == NULL)
         return 0;
-    if (!is_of(f, &label->segment) || f->label.source != label->source)
+    if (f != shelf_find(s, &label->segment) || f->label.source != label->source)
         return -EEXIST;
-    int fd = open_file(s, f, O_RDWR);
+    int fd = shelf_open_file(s, f, O_RDWR);
     bool damaged = fd >= 0 && !f->sound && shelf_scan(s, fd, f, NULL, NULL) < 0;
     bool too_long = fd >= 0 && f->bytes + cost_of(parts) - known_of(f, parts) > SHELF_FILE_MOST_BYTES;
     if (fd != -ENOENT && !damaged && !too_long)
@@ -439,10 +449,10 @@ static int need_file(struct shelf *s, const struct shelf_label *label, const str
         return fd;
     bool new = *out == NULL;
     uint64_t cost = cost_of(parts) - (new ? 0 : known_of(*out, parts));
-    int err = make_room(s, cost + SHELF_HEADER_BYTES + BLOCK_BYTES, new, *out);
+    int err = make_room(s, cost + SHELF_LOG_AT + BLOCK_BYTES, new, *out);
     if (err == 0 && new) {
         *out = enter(s, label, s->next_serial++);
-        fd = *out == NULL ? -ENOMEM : open_file(s, *out, O_RDWR | O_CREAT | O_EXCL);
+        fd = *out == NULL ? -ENOMEM : shelf_open_file(s, *out, O_RDWR | O_CREAT | O_EXCL);
         if (fd < 0 && *out != NULL)
             forget(s, *out);
         else if (fd >= 0)
@@ -461,17 +471,18 @@ static bool is_passing(int err)
 }
 
 int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
-                 const struct intervals *parts)
+                 const struct intervals *parts, struct sample *added)
 {
     struct shelf_label label = {.segment = chunk->segment, .source = source, .home = home};
     memcpy(label.pin, s->pin, SHELF_PIN_BYTES);
     struct shelf_file *f = NULL;
     uint64_t before = s->counters.written_bytes, wanted = intervals_total(parts);
     int err = s->counters.error;
+    added->count = 0;
     if (err == 0) {
         int fd = need_file(s, &label, parts, &f);
         wanted -= fd < 0 ? 0 : known_of(f, parts);
-        err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts);
+        err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts, added);
         if (fd >= 0)
             close(fd);
         if (fd < 0 && is_passing(fd))

@@ -8,7 +8,11 @@
 
 #include "hawser/cursor.h"
 
-enum { SUMMED_HEADER_BYTES = SHELF_HEADER_BYTES - 8, SUMMED_HEAD_BYTES = SHELF_HEAD_BYTES - 8 };
+enum {
+    SUMMED_HEADER_BYTES = SHELF_HEADER_BYTES - 8,
+    SUMMED_HEAD_BYTES = SHELF_HEAD_BYTES - 8,
+    SUMMED_SAMPLE_BYTES = SHELF_SAMPLE_BYTES - 8
+};
 
 static const char magic[8] = {'h', 'a', 'w', 's', 'e', 'r', 'S', 'G'};
 
@@ -42,6 +46,29 @@ bool shelf_get_header(const uint8_t bytes[static SHELF_HEADER_BYTES], struct she
     memcpy(label->pin, cursor_bytes(&c, sizeof(label->pin)), sizeof(label->pin));
     *key = cursor_be(&c, 8);
     return *key == XXH3_64bits(bytes, SUMMED_HEADER_BYTES) && label->segment.epoch != 0;
+}
+
+void shelf_put_sample(uint8_t out[static SHELF_SAMPLE_BYTES], uint64_t key, uint64_t seed,
+                      const struct sample *sample)
+{
+    struct cursor_out c = cursor_out_over(out, SHELF_SAMPLE_BYTES);
+    cursor_put_be(&c, sample->count, 8);
+    for (uint32_t i = 0; i < SAMPLE_MOST; i++)
+        cursor_put_be(&c, i < sample->count ? sample->keys[i] : 0, 8);
+    cursor_put_be(&c, XXH3_64bits_withSeed(out, SUMMED_SAMPLE_BYTES, key ^ seed), 8);
+    assert(c.err == 0 && c.at == c.end);
+}
+
+bool shelf_get_sample(const uint8_t bytes[static SHELF_SAMPLE_BYTES], uint64_t key, uint64_t seed,
+                      struct sample *sample)
+{
+    struct cursor c = cursor_over(bytes, SHELF_SAMPLE_BYTES);
+    uint64_t count = cursor_be(&c, 8);
+    for (uint32_t i = 0; i < SAMPLE_MOST; i++)
+        sample->keys[i] = cursor_be(&c, 8);
+    bool sound = cursor_be(&c, 8) == XXH3_64bits_withSeed(bytes, SUMMED_SAMPLE_BYTES, key ^ seed);
+    sample->count = sound && count <= SAMPLE_MOST ? (uint32_t)count : 0;
+    return sample->count == count && sound;
 }
 
 void shelf_put_head(uint8_t out[static SHELF_HEAD_BYTES], uint64_t key, uint32_t off, const uint8_t *bytes,

@@ -3,6 +3,7 @@
  *   shelf_format.c   bytes of a file
  *   shelf.c          the catalogue, appending, making room
  *   shelf_read.c     reading back
+ *   shelf_sample.c   samples in files
  */
 #ifndef HAWSER_SHELF_INTERNAL_H
 #define HAWSER_SHELF_INTERNAL_H
@@ -19,26 +20,32 @@ enum {
 };
 
 struct shelf_file {
-    TAILQ_ENTRY(shelf_file) by_age, by_reading;
+    TAILQ_ENTRY(shelf_file) by_age, by_reading, by_telling;
     struct shelf_label label;
     uint64_t serial, key, bytes;
     struct intervals noted; /* in the file, as far as it is noted (SHELF_NOTED_MOST) */
     bool sound;             /* every record up to `bytes` can be found */
     bool unread;            /* of another run, and in the list of what can be read */
+    bool untold;            /* of another run, and in the list of what has a sample to hand out */
 };
 
 struct shelf {
     int folder;
     uint64_t size_bytes, next_serial, salt;
+    struct sampler sampler;
     uint8_t pin[SHELF_PIN_BYTES];
     TAILQ_HEAD(shelf_by_age, shelf_file) by_age;         /* oldest first */
     TAILQ_HEAD(shelf_by_reading, shelf_file) by_reading; /* newest first */
+    TAILQ_HEAD(shelf_by_telling, shelf_file) by_telling; /* oldest first */
     struct map by_segment;
     uint8_t *window;
     struct shelf_counters counters;
 };
 
 void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial);
+struct shelf_file *shelf_find(const struct shelf *s, const struct segment_id *id);
+/* Another one, or negative. */
+int shelf_open_file(const struct shelf *s, const struct shelf_file *f, int flags);
 /* [from, to) is in the file. */
 void shelf_note(struct shelf_file *f, uint32_t from, uint32_t to);
 void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes);
@@ -48,5 +55,8 @@ int shelf_remove(struct shelf *s, struct shelf_file *f);
  * then. How many records are sound, or -errno. */
 int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
                int (*visit)(void *arg, const struct shelf_record *r), void *arg);
+/* The file's sample grows by these parts. 0 or -errno. */
+int shelf_note_sample(const struct shelf *s, int fd, const struct shelf_file *f, const struct chunk *chunk,
+                      const struct intervals *parts, struct sample *added);
 
 #endif

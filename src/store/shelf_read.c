@@ -41,7 +41,7 @@ static bool scan_window(struct shelf *s, struct scan *scan, struct shelf_file *f
 int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
                int (*visit)(void *arg, const struct shelf_record *r), void *arg)
 {
-    struct scan scan = {.at = SHELF_HEADER_BYTES};
+    struct scan scan = {.at = SHELF_LOG_AT};
     int err = 0;
     ssize_t n = 1;
     intervals_clear(&f->noted);
@@ -76,16 +76,14 @@ static int copy_record(void *arg, const struct shelf_record *r)
 /* 1, 0 (nothing sound in it: it is removed), or -ENOMEM. */
 static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment *out)
 {
-    char name[SHELF_NAME_BYTES];
     *out = (struct shelf_segment){.chunk = chunk_new_mapped(SHELF_SEGMENT_BYTES), .source = f->label.source};
     if (out->chunk == NULL)
         return -ENOMEM;
     if (f->bytes >= NEARLY_FULL_BYTES) /* a wish */
         madvise(out->chunk->bytes, SHELF_SEGMENT_BYTES, MADV_HUGEPAGE);
     out->chunk->segment = f->label.segment;
-    shelf_name(name, f->serial);
-    int fd = openat(s->folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    int sound = fd < 0 ? -errno : shelf_scan(s, fd, f, copy_record, out);
+    int fd = shelf_open_file(s, f, O_RDWR);
+    int sound = fd < 0 ? fd : shelf_scan(s, fd, f, copy_record, out);
     if (fd >= 0)
         close(fd);
     if (sound > 0) {
@@ -117,4 +115,19 @@ int shelf_read(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32
             return found;
     }
     return 0;
+}
+
+int shelf_fetch(struct shelf *s, const struct segment_id *id, struct shelf_segment *out)
+{
+    struct shelf_file *f = shelf_find(s, id);
+    if (f == NULL)
+        return 0;
+    if (f->unread)
+        TAILQ_REMOVE(&s->by_reading, f, by_reading);
+    f->unread = false;
+    TAILQ_REMOVE(&s->by_age, f, by_age);
+    TAILQ_INSERT_TAIL(&s->by_age, f, by_age);
+    int found = read_file(s, f, out);
+    s->counters.fetched += found > 0;
+    return found;
 }

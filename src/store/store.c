@@ -54,6 +54,7 @@ int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uin
         return -ENOMEM;
     TAILQ_INIT(&s->by_age);
     TAILQ_INIT(&s->by_fresh);
+    TAILQ_INIT(&s->cold.queue);
     s->memory = memory;
     s->max_bytes = max_bytes;
     s->seed = seed;
@@ -85,6 +86,7 @@ void store_free(struct store *s)
         return;
     while (!TAILQ_EMPTY(&s->by_age))
         segment_free(s, TAILQ_FIRST(&s->by_age));
+    cold_end(s);
     budget_give(s->memory, s->used_bytes);
     map_clear(&s->by_name);
     hints_end(&s->hints);
@@ -188,7 +190,7 @@ static int new_tail(struct store *s)
 {
     struct segment_id id = {.epoch = s->epoch, .number = s->next_number};
     s->tail = NULL;
-    s->tail = segment_new(s, &id, 0);
+    s->tail = segment_new(s, &id, 0, true);
     if (s->tail == NULL)
         return -ENOBUFS;
     s->next_number++;
@@ -391,7 +393,7 @@ int store_fill(struct store *s, uint32_t source, const struct segment_id *id, ui
         return -EPERM;
     s->call++;
     struct segment *g = segment_find(s, id);
-    if (g == NULL && (g = segment_new(s, id, source)) == NULL)
+    if (g == NULL && (g = segment_new(s, id, source, off == 0)) == NULL)
         return -ENOBUFS;
     if (g->source != source)
         return -EPERM;
@@ -405,6 +407,10 @@ int store_fill(struct store *s, uint32_t source, const struct segment_id *id, ui
     if (new_run && len >= STORE_KEY_BYTES)
         hints_put(&s->hints, store_key(s, bytes), position_of(g, off));
     index_bytes(s, g, off, len);
+    if (!g->asked_disk && g->filled_bytes >= COLD_WORTH_BYTES) {
+        g->asked_disk = true; /* the peer has all of it, and would refer to the rest if we had it too */
+        cold_want(s, source, id);
+    }
     *out = (struct slice){.chunk = chunk_ref(g->chunk), .off = off, .len = len};
     return 0;
 }
@@ -416,6 +422,8 @@ bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, u
     if (g == NULL || off >= STORE_SEGMENT_BYTES || len == 0 || len > STORE_SEGMENT_BYTES - off ||
         !intervals_cover(&g->filled, off, off + len))
         return false;
+    if (g->came_back)
+        cold_read_ahead(s, g, off);
     *out = (struct slice){.chunk = chunk_ref(g->chunk), .off = off, .len = len};
     return true;
 }
@@ -443,6 +451,7 @@ static void index_filled(struct store *s, const struct segment *g, const struct 
 /* Its source goes on filling it: what was read back is the rest of it. */
 static int merge(struct store *s, struct segment *g, struct chunk *chunk, struct intervals *filled)
 {
+    g->call = s->call;
     for (uint32_t i = 0; i < filled->count; i++) {
         struct interval part = filled->list[i];
         int err = write_gaps(s, g, part.from, chunk->bytes + part.from, part.to - part.from, true);
@@ -455,23 +464,45 @@ static int merge(struct store *s, struct segment *g, struct chunk *chunk, struct
     return 0;
 }
 
-int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
+static int adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source, bool newest)
 {
     if (chunk->cap != STORE_SEGMENT_BYTES || !chunk_is_segment(chunk) || filled->count == 0 ||
         filled->list[filled->count - 1].to > STORE_SEGMENT_BYTES)
         return -EINVAL;
-    if (chunk->segment.epoch == s->epoch)
-        return -EEXIST;
-    s->call++;
     struct segment *g = segment_find(s, &chunk->segment);
     if (g != NULL && g->source == source)
         return merge(s, g, chunk, filled);
     if (g != NULL && (source != 0 || !segment_evict(s, g)))
         return -EEXIST;
-    int err = segment_adopt(s, chunk, filled, source, &g);
+    int err = segment_adopt(s, chunk, filled, source, newest, &g);
     if (err < 0)
         return err;
     index_filled(s, g, &g->filled);
+    return 0;
+}
+
+int store_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
+{
+    s->call++;
+    return chunk->segment.epoch == s->epoch ? -EEXIST : adopt(s, chunk, filled, source, false);
+}
+
+int store_cold_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source)
+{
+    struct segment_id id = chunk->segment;
+    s->call++;
+    if (id.epoch == s->epoch && id.number >= s->next_number)
+        return -EINVAL;
+    struct segment *g = segment_find(s, &id);
+    if (g != NULL && source == 0 && g->source == 0)
+        return -EEXIST; /* it never went */
+    if (g != NULL && g->source == source)
+        g->call = s->call; /* it stays, whatever goes for the rest of it */
+    int err = cold_make_room(s, filled, source) ? adopt(s, chunk, filled, source, true) : -ENOBUFS;
+    if (err < 0)
+        return err;
+    cold_let_stay(s, segment_find(s, &id));
+    s->counters.cold_adopted++;
     return 0;
 }
 
@@ -499,7 +530,8 @@ void store_read_counters(const struct store *s, struct store_counters *out)
 {
     *out = s->counters;
     out->hints = s->hints.puts;
-    out->index_bytes = (uint64_t)s->hints.count * HINTS_BUCKET_BYTES;
+    out->index_bytes = (uint64_t)s->hints.count * HINTS_BUCKET_BYTES + s->cold.bytes;
+    out->cold_files = s->cold.count;
     out->memory_bytes = s->used_bytes;
     out->max_bytes = s->max_bytes;
     out->oldest_us = oldest_us(s);

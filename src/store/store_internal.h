@@ -5,6 +5,7 @@
  *   search.c     which parts of a span are known already
  *   store.c      taking, filling, reports
  *   collect.c    what is to go to disk
+ *   cold.c       what is only there, and when it is wanted back
  *
  * A position is a segment's slot and an offset in it, in 40 bits. Slots are used again, and so a position
  * that was kept (in the index, in a stream) may lead to other bytes than it once did: it is a hint, and
@@ -14,6 +15,7 @@
 
 #include <sys/queue.h>
 
+#include "cold.h"
 #include "hawser/anchors.h"
 #include "hawser/map.h"
 #include "hawser/store.h"
@@ -45,10 +47,14 @@ struct segment {
     struct chunk *chunk; /* its name is chunk->segment */
     struct intervals filled;
     uint32_t slot;
-    uint32_t source;   /* 0: own */
-    uint32_t reserved; /* own: addresses below are filled or given to a run */
-    uint64_t call;     /* the last call that used it: that call does not evict it */
-    uint64_t born_us;
+    uint32_t source;         /* 0: own */
+    uint32_t reserved;       /* own: addresses below are filled or given to a run */
+    uint64_t call;           /* the last call that used it: that call does not evict it */
+    uint64_t born_us;        /* made, or come back */
+    uint64_t stays_until_us; /* nothing else that is wanted from disk pushes it out */
+    bool came_back;          /* from disk: no own bytes are appended any more */
+    bool asked_disk;         /* whether the rest of it is there */
+    bool asked_next;         /* for the segment that follows it */
     uint64_t filled_bytes, memory_bytes;
     uint64_t touched[STORE_PAGES / 64]; /* pages that are counted */
     struct intervals fresh;             /* to be collected; not empty: in the store's list */
@@ -103,6 +109,8 @@ struct store {
     uint32_t fresh_parts;         /* of all segments */
     struct segment_list by_fresh; /* the one that has waited longest first */
 
+    struct cold cold;
+
     struct store_counters counters;
 
     /* of the call that runs */
@@ -136,20 +144,27 @@ uint64_t store_key(const struct store *s, const uint8_t *p);
 
 /* ---- segments.c ---- */
 
+uint64_t segment_name_key(const struct store *s, const struct segment_id *id);
 struct segment *segment_find(const struct store *s, const struct segment_id *id);
 /* The own segment of this life with that number, or NULL. */
 struct segment *segment_find_own(const struct store *s, uint32_t number);
 /* Memory to be counted; the second may evict. False: there is none. */
 bool segment_take_memory(struct store *s, uint64_t bytes);
 bool segment_make_room(struct store *s, uint64_t bytes);
-/* A new one, used by the running call; NULL: no memory. */
-struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source);
-/* Takes over the chunk and what is filled (emptied); evicts nothing. */
+/* A new one, used by the running call; NULL: no memory. from_start: it will be filled from its beginning on,
+ * and so as a whole, perhaps. */
+struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source, bool from_start);
+/* Takes over the chunk and what is filled (emptied); evicts nothing. newest: it is the last to go, not the
+ * first. */
 int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
-                  struct segment **out);
+                  bool newest, struct segment **out);
 void segment_free(struct store *s, struct segment *g);
 /* False: a slice into it is left, or the running call uses it. */
+bool segment_is_evictable(const struct store *s, const struct segment *g);
 bool segment_evict(struct store *s, struct segment *g);
+uint64_t segment_now_us(const struct store *s);
+/* Beside the chunk's bytes: the page before them, and what describes them. */
+uint64_t segment_overhead_bytes(void);
 /* Write bytes where nothing is filled. 0 or -ENOBUFS. */
 int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len);
 
@@ -159,6 +174,20 @@ int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_
 void fresh_note(struct store *s, struct segment *g, uint32_t from, uint32_t to);
 /* The segment goes, or gets another name. */
 void fresh_forget(struct store *s, struct segment *g);
+
+/* ---- cold.c ---- */
+
+/* A sampled key was met, of bytes that are not known; only where there is a table. */
+void cold_meet(struct store *s, uint64_t key);
+/* The source has begun to fill this segment, which was not in memory. */
+void cold_want(struct store *s, uint32_t source, const struct segment_id *id);
+/* For a segment that comes back. */
+bool cold_make_room(struct store *s, const struct intervals *filled, uint32_t source);
+/* Bytes at off of a segment that came back are used: what follows it is wanted in time. */
+void cold_read_ahead(struct store *s, struct segment *g, uint32_t off);
+/* It came back just now. */
+void cold_let_stay(const struct store *s, struct segment *g);
+void cold_end(struct store *s);
 
 /* ---- search.c ---- */
 

@@ -1,8 +1,8 @@
 /* store_bench.c - what the store costs and saves, on files.
  *
- * store_bench FILE...   each file is a pass of one new stream through the same two stores, in spans of 64 KB:
- * a near store takes, a far one is filled with literals and resolves references. Name a file twice to see it
- * come again.
+ * store_bench [--cold] FILE...   each file is a pass of one new stream through the same two stores, in spans
+ * of 64 KB: a near store takes, a far one is filled with literals and resolves references. Name a file twice
+ * to see it come again. --cold: the near store knows samples of COLD_BYTES on disk, of other bytes.
  *
  * GB/s are 1e9 bytes a second of processor time of one thread; 'wire' counts literal bytes and
  * REFERENCE_BYTES a reference. Beside them: memcmp of equal bytes and AES-128-GCM in records of 16 KB, on the
@@ -31,6 +31,7 @@ enum {
 };
 
 #define STORE_BYTES (4ULL << 30)
+#define COLD_BYTES  (16ULL << 30)
 
 struct file {
     uint8_t *bytes;
@@ -273,13 +274,40 @@ static void report(const char *name, const struct store *s, const struct budget 
            (unsigned long long)c.hints);
 }
 
+static void ignore_wake(void *arg)
+{
+    (void)arg;
+}
+
+/* Keys at random: no byte that is taken has them. */
+static void know_of_a_disk(struct store *s)
+{
+    static struct sample sample = {.count = STORE_SEGMENT_BYTES / SAMPLE_STRIDE_BYTES - 16};
+    uint64_t word = 88172645463325252ULL;
+    if (store_cold_begin(s, COLD_BYTES, ignore_wake, NULL) < 0)
+        fail("no memory for", "the table of what is on disk");
+    for (uint32_t number = 1; number <= COLD_BYTES / STORE_SEGMENT_BYTES; number++) {
+        struct segment_id id = {.epoch = 3, .number = number};
+        for (uint32_t i = 0; i < sample.count; i++) {
+            word ^= word << 13;
+            word ^= word >> 7;
+            word ^= word << 17;
+            sample.keys[i] = word >> SAMPLE_BITS;
+        }
+        store_cold_note(s, &id, 3, &sample);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct budget near_memory, far_memory;
     struct store *near, *far;
     uint64_t total = 0;
+    bool cold = argc > 1 && strcmp(argv[1], "--cold") == 0;
+    argc -= cold;
+    argv += cold;
     if (argc < 2) {
-        fprintf(stderr, "usage: store_bench FILE...\n");
+        fprintf(stderr, "usage: store_bench [--cold] FILE...\n");
         return 2;
     }
     struct file *files = calloc((size_t)argc, sizeof(*files));
@@ -296,6 +324,8 @@ int main(int argc, char **argv)
     if (store_new(&near, &near_memory, STORE_BYTES, 1, 1, NULL, NULL) < 0 ||
         store_new(&far, &far_memory, STORE_BYTES, 2, 2, NULL, NULL) < 0)
         fail("no memory for", "the stores");
+    if (cold)
+        know_of_a_disk(near);
     for (int i = 1; i < argc; i++)
         pass(near, far, argv[i], &files[i]);
     report("near", near, &near_memory);

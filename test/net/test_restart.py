@@ -21,11 +21,13 @@ def folder(bed, name):
 
 
 class Ends:
-    """Both daemons with a store on disk, to be ended and started again. near: further keys of its [store]."""
+    """Both daemons with a store on disk, to be ended and started again. near: further keys of its [store]; memory: of
+    each by name."""
 
-    def __init__(self, bed, near=None):
+    def __init__(self, bed, near=None, memory=None):
         self.bed = bed
-        change = {name: {"store": {"path": folder(bed, name), **more}, "node": {"memory": "512M", "workers": "1"}}
+        change = {name: {"store": {"path": folder(bed, name), **more},
+                         "node": {"memory": (memory or {}).get(name, "512M"), "workers": "1"}}
                   for name, more in (("near", near or {}), ("far", {}))}
         self.pair = bed.pair(**change)
 

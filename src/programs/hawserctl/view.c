@@ -194,7 +194,7 @@ static void print_disk(json_t *disk, FILE *to)
     print_fact(to, disk, "removed", "removed_files", COLUMN_COUNT, NULL, " oldest files");
     print_fact(to, disk, "written", "written_bytes", COLUMN_BYTES, NULL, "");
     print_fact(to, disk, "read back", "read_bytes", COLUMN_BYTES, NULL, "");
-    print_fact(to, disk, "skipped", "skipped_bytes", COLUMN_BYTES, NULL, ": cold after a restart");
+    print_fact(to, disk, "skipped", "skipped_bytes", COLUMN_BYTES, NULL, ": lost when they leave memory");
     print_fact(to, disk, "damaged", "bad_records", COLUMN_COUNT, NULL, " records");
     print_fact(to, disk, "refused", "bad_files", COLUMN_COUNT, NULL, " files");
     if (error != NULL) {
@@ -229,8 +229,11 @@ static int print_store(json_t *answer, FILE *to)
     print_fact(to, answer, "filled", "filled_bytes", COLUMN_BYTES, NULL, " by peers");
     print_fact(to, answer, "misses", "misses", COLUMN_COUNT, NULL, " frames here, asked for again");
     print_fact(to, answer, "sent again", "missed_bytes", COLUMN_BYTES, NULL, " for misses of peers");
-    if (json_is_object(disk))
+    if (json_is_object(disk)) {
+        print_fact(to, answer, "cold hits", "cold_hits", COLUMN_COUNT, NULL, " of segments on disk only");
+        print_fact(to, answer, "came back", "cold_adopted", COLUMN_COUNT, NULL, " of them");
         print_disk(disk, to);
+    }
     if (json_array_size(homes) > 1) {
         (void)fputc('\n', to);
         columns_write(to, home_columns, COUNT(home_columns), homes);

@@ -120,12 +120,16 @@ START_TEST(they_are_as_frequent_as_is_asked_and_nest)
     static uint8_t content[LONG];
     static uint32_t dense[LONG / ANCHORS_GAP_BYTES + 1], sparse[LONG / ANCHORS_GAP_BYTES + 1];
     struct anchors a;
-    unsigned densely = 0, sparsely = 0, both = 0;
+    unsigned densely = 0, sparsely = 0, sparsely_by_one = 0, both = 0;
     anchors_init(&a, 3);
     for (int round = 0; round < 32; round++) {
         fill_random(content, sizeof(content));
         uint32_t many = anchors_find(&a, content, 0, LONG - 7, 256, dense);
         uint32_t few = anchors_find(&a, content, 0, LONG - 7, 1024, sparse);
+        for (uint32_t i = 0; i < few; i++)
+            ck_assert(anchors_is_one(&a, content + sparse[i], 1024));
+        for (uint32_t i = 0; i < many; i++)
+            sparsely_by_one += anchors_is_one(&a, content + dense[i], 1024);
         densely += many;
         sparsely += few;
         for (uint32_t i = 0, k = 0; i < few; i++) {
@@ -136,6 +140,8 @@ START_TEST(they_are_as_frequent_as_is_asked_and_nest)
     }
     ck_assert_uint_gt(densely, 32 * LONG / 256 * 85 / 100);
     ck_assert_uint_lt(densely, 32 * LONG / 256 * 105 / 100);
+    ck_assert_uint_ge(sparsely_by_one, both);
+    ck_assert_uint_le(sparsely_by_one, sparsely);
     ck_assert_uint_gt(sparsely, 32 * LONG / 1024 * 85 / 100);
     ck_assert_uint_lt(sparsely, 32 * LONG / 1024 * 115 / 100);
     ck_assert_uint_gt(both, sparsely * 9 / 10); /* but for those behind a dense one that is too near */

@@ -1,5 +1,5 @@
 /* test_shelving.c - the thread between stores and their folder: homes on threads of their own write, end, and
- * find everything again, whatever their number is then. */
+ * find everything again, whatever their number is then; and what was evicted comes back when it is met. */
 #include <check.h>
 #include <dirent.h>
 #include <pthread.h>
@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "hawser/clock.h"
@@ -21,7 +23,9 @@ enum {
     LEN = 3 * MB,
     PATH = 300,
     PATH_MOST = PATH + 300,
-    PEER = 9
+    PEER = 9,
+    SEED = 5,
+    WAITING_MOST = 64 * MB
 };
 
 static char folder[PATH];
@@ -56,17 +60,36 @@ static void *run(void *arg)
     return NULL;
 }
 
+static uint64_t now_us(void *owner)
+{
+    (void)owner;
+    return clock_now_us();
+}
+
+static const struct store_events events = {.now_us = now_us};
+
+/* The disk, in libc's stead: it may stand still. */
+static _Atomic bool disk_stands;
+
+ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t at)
+{
+    while (atomic_load(&disk_stands))
+        sched_yield();
+    return syscall(SYS_pwritev, fd, iov, count, (long)at, 0L);
+}
+
 /* Homes and their stores; nothing runs yet. */
 static void make_homes(unsigned count, uint64_t store_bytes)
 {
-    ck_assert_int_eq(shelving_new(&shelving, folder, 256 * MB, 64 * MB, pin), 0);
+    ck_assert_int_eq(shelving_new(&shelving, folder, 256 * MB, WAITING_MOST, SEED, pin), 0);
     home_count = count;
     for (unsigned i = 0; i < count; i++) {
         struct home *h = &homes[i];
         memset(h, 0, sizeof(*h));
         TAILQ_INIT(&h->host.muxes);
         ck_assert_int_eq(loop_new(&h->host.loop), 0);
-        ck_assert_int_eq(store_new(&h->host.store, &memory, store_bytes, 5, next_epoch++, NULL, NULL), 0);
+        ck_assert_int_eq(store_new(&h->host.store, &memory, store_bytes, SEED, next_epoch++, &events, NULL),
+                         0);
         store_collect_begin(h->host.store);
         ck_assert_int_eq(shelving_add_home(shelving, &h->host), 0);
     }
@@ -309,6 +332,195 @@ START_TEST(reading_ends_where_memory_does)
 }
 END_TEST
 
+/* ---- what is on disk only ---- */
+
+enum { COLD = 12 * MB, FLOOD = 96 * MB };
+
+static uint8_t cold[COLD];
+static uint32_t part_len;
+
+static void take_bytes(struct home *h, const uint8_t *bytes, uint32_t len)
+{
+    struct store_stream stream = {0};
+    for (uint32_t at = 0; at < len; at += STORE_TAKE_MOST_BYTES)
+        ck_assert_int_eq(store_take(h->host.store, &stream, bytes + at, STORE_TAKE_MOST_BYTES, drop, NULL),
+                         0);
+    store_stream_end(h->host.store, &stream);
+}
+
+static void take_cold(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    take_bytes(e->home, cold, part_len);
+    store_read_counters(e->home->host.store, e->counters);
+    free(e);
+    atomic_store(done, true);
+}
+
+static void take_flood(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    static uint8_t others[MB];
+    for (uint32_t at = 0; at < FLOOD; at += MB) {
+        for (uint32_t i = 0; i < MB; i++)
+            others[i] = (uint8_t)((i * 2654435761u >> 13) ^ cold[i] ^ (at >> 20));
+        for (uint32_t i = 0; i < MB; i += 8)
+            others[i] = (uint8_t)(at >> 20);
+        take_bytes(e->home, others, MB);
+    }
+    store_read_counters(e->home->host.store, e->counters);
+    free(e);
+    atomic_store(done, true);
+}
+
+static struct store_counters take_part(uint32_t len)
+{
+    struct store_counters c;
+    part_len = len;
+    send_errand(&homes[0], take_cold, &c);
+    return c;
+}
+
+static struct store_counters now_of_store(void)
+{
+    struct store_counters c;
+    send_errand(&homes[0], look_at_store, &c);
+    return c;
+}
+
+/* The beginning of what was pushed out starts reads; all of it is known then, but for that beginning. */
+static void meet_again(void)
+{
+    struct store_counters before = now_of_store(), after = take_part(MB);
+    ck_assert_uint_eq(after.matched_bytes, before.matched_bytes); /* as if it were new */
+    until(now_of_store().cold_adopted > 0);
+    ck_assert_uint_ge(counters().fetched, 1);
+    before = now_of_store();
+    after = take_part(COLD);
+    ck_assert_uint_gt(after.matched_bytes - before.matched_bytes, COLD - 65536);
+}
+
+static void set_cold_bytes(void)
+{
+    uint64_t word = 1181783497276652981ULL;
+    for (size_t i = 0; i < COLD; i++) {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        cold[i] = (uint8_t)(word >> 24);
+    }
+}
+
+START_TEST(what_was_pushed_out_comes_back_when_it_is_met)
+{
+    struct store_counters c;
+    set_cold_bytes();
+    make_homes(1, STORE_LEAST_BYTES);
+    start_homes();
+    take_part(COLD);
+    until(counters().written_bytes >= COLD);
+    send_errand(&homes[0], take_flood, &c);
+    ck_assert_uint_gt(c.evicted_segments, 1);
+    until(now_of_store().cold_files > 0);
+    meet_again();
+    free_homes();
+}
+END_TEST
+
+START_TEST(what_does_not_fit_after_a_start_comes_back_when_it_is_met)
+{
+    struct store_counters c;
+    set_cold_bytes();
+    make_homes(1, 256 * MB);
+    start_homes();
+    take_part(COLD);
+    until(counters().written_bytes >= COLD);
+    send_errand(&homes[0], take_flood, &c);
+    until(counters().written_bytes > FLOOD);
+    free_homes();
+    make_homes(1, STORE_LEAST_BYTES);
+    start_homes();
+    until(now_of_store().cold_files >= (COLD + FLOOD) / STORE_SEGMENT_BYTES); /* all samples are in */
+    meet_again();
+    free_homes();
+}
+END_TEST
+
+/* ---- a slow disk ---- */
+
+enum { DENSE = 12, DENSE_BYTES = 15 * MB };
+
+static uint8_t dense[DENSE_BYTES + DENSE];
+static uint32_t dense_from, dense_len;
+
+static void fill_dense(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    for (uint32_t i = 0; i < DENSE; i++) {
+        struct segment_id id = {.epoch = 78, .number = i + 1};
+        struct slice out;
+        ck_assert_int_eq(store_fill(e->home->host.store, PEER, &id, dense_from, dense + i, dense_len, &out),
+                         0);
+        chunk_unref(out.chunk);
+    }
+    free(e);
+    atomic_store(done, true);
+}
+
+/* Memory of segments that somebody refers to. */
+static void add_if_pinned(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
+                          const struct intervals *filled)
+{
+    struct store_counters *c = arg;
+    (void)id;
+    (void)source;
+    if (atomic_load(&chunk->refs) > 1)
+        c->memory_bytes += intervals_total(filled);
+}
+
+static void count_pinned(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    e->counters->memory_bytes = 0;
+    store_each(e->home->host.store, add_if_pinned, e->counters);
+    free(e);
+    atomic_store(done, true);
+}
+
+static uint64_t pinned_bytes(void)
+{
+    struct store_counters c;
+    send_errand(&homes[0], count_pinned, &c);
+    return c.memory_bytes;
+}
+
+START_TEST(a_slow_disk_pins_no_more_than_may_wait)
+{
+    make_homes(1, 256 * MB);
+    start_homes();
+    memcpy(dense, cold, COLD);
+    dense_from = 0;
+    dense_len = DENSE_BYTES;
+    send_errand(&homes[0], fill_dense, NULL);
+    until(counters().written_bytes == (uint64_t)DENSE * DENSE_BYTES);
+    until(pinned_bytes() == 0);
+    atomic_store(&disk_stands, true);
+    dense_from = DENSE_BYTES;
+    dense_len = 4096;
+    send_errand(&homes[0], fill_dense, NULL); /* little in each, but each stays in memory for it */
+    until(pinned_bytes() > 0);
+    ck_assert_uint_le(pinned_bytes(), WAITING_MOST + STORE_SEGMENT_BYTES);
+    atomic_store(&disk_stands, false);
+    until(counters().written_bytes == (uint64_t)DENSE * (DENSE_BYTES + 4096)); /* the rest follows */
+    until(pinned_bytes() == 0);
+    free_homes();
+}
+END_TEST
+
 START_TEST(without_a_folder_it_is_memory_only)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -340,6 +552,9 @@ int main(void)
     tcase_add_test(t, what_is_new_is_written_while_the_homes_run);
     tcase_add_test(t, an_orderly_end_writes_what_is_left);
     tcase_add_test(t, reading_ends_where_memory_does);
+    tcase_add_test(t, what_was_pushed_out_comes_back_when_it_is_met);
+    tcase_add_test(t, what_does_not_fit_after_a_start_comes_back_when_it_is_met);
+    tcase_add_test(t, a_slow_disk_pins_no_more_than_may_wait);
     tcase_add_test(t, without_a_folder_it_is_memory_only);
     tcase_add_test(t, it_ends_before_it_began);
     suite_add_tcase(s, t);

@@ -13,12 +13,13 @@
 
 #include "hawser/shelf.h"
 
-enum { MB = 1 << 20, SIZE = 64 * MB, FLIPS = 1000, PATH = 512, PATH_MOST = PATH + 300 };
+enum { MB = 1 << 20, SIZE = 64 * MB, FLIPS = 1000, PATH = 512, SEED = 99, PATH_MOST = PATH + 300 };
 
 static char folder[PATH];
 static struct shelf *shelf;
 static uint8_t pin[SHELF_PIN_BYTES] = "the pin of this node, 32 bytes.";
 static uint64_t random_state;
+static struct sample added; /* by the last append */
 
 static uint64_t random_word(void)
 {
@@ -35,7 +36,7 @@ static void file_path(char path[static PATH_MOST], const char *name)
 
 static void open_shelf(uint64_t size)
 {
-    ck_assert_int_eq(shelf_open(&shelf, folder, size, pin), 0);
+    ck_assert_int_eq(shelf_open(&shelf, folder, size, SEED, pin), 0);
 }
 
 static void set_up(void)
@@ -100,7 +101,7 @@ static int append(struct chunk *c, uint32_t source, uint32_t from, uint32_t to)
     for (uint32_t i = from; i < to; i++)
         c->bytes[i] = (uint8_t)(random_word() >> 24);
     ck_assert_int_eq(intervals_add(&parts, from, to), 0);
-    int err = shelf_append(shelf, 0, source, c, &parts);
+    int err = shelf_append(shelf, 0, source, c, &parts, &added);
     intervals_clear(&parts);
     return err;
 }
@@ -212,7 +213,7 @@ START_TEST(the_newest_is_read_first_and_only_what_is_wanted)
     ck_assert_int_eq(intervals_add(&parts, 0, 4096), 0);
     for (uint32_t number = 1; number <= 40; number++) {
         struct chunk *c = segment_of(number);
-        ck_assert_int_eq(shelf_append(shelf, number % 2, 0, c, &parts), 0);
+        ck_assert_int_eq(shelf_append(shelf, number % 2, 0, c, &parts, &added), 0);
         chunk_unref(c);
     }
     intervals_clear(&parts);
@@ -262,7 +263,7 @@ START_TEST(many_small_segments_are_held_to_a_number)
     ck_assert_int_eq(intervals_add(&parts, 0, 512), 0);
     for (uint32_t number = 1; number <= 1000; number++) {
         c->segment.number = number;
-        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts), 0);
+        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts, &added), 0);
     }
     ck_assert_uint_eq(counters().segments, SIZE / (256 << 10));
     ck_assert_uint_eq(each_file(NULL), SIZE / (256 << 10));
@@ -281,11 +282,11 @@ START_TEST(what_is_in_the_file_is_not_written_again)
     for (int i = 0; i < 40; i++) {
         if (i == 20)
             reopen(SIZE); /* the file has to be read first */
-        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts), 0);
+        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts, &added), 0);
         ck_assert_uint_eq(counters().written_bytes, i < 20 ? 3 * MB + 1000 : 0);
     }
     ck_assert_uint_eq(counters().skipped_bytes, 0);
-    ck_assert_uint_lt(counters().bytes, 3 * MB + 8192);
+    ck_assert_uint_lt(counters().bytes, 3 * MB + SHELF_LOG_AT + 8192);
     ck_assert_uint_eq(read_one(c, 3), 3 * MB + 1000);
     intervals_clear(&parts);
     chunk_unref(c);
@@ -300,7 +301,7 @@ START_TEST(a_file_in_many_parts_does_not_grow_on)
     for (uint32_t i = 0; i < 200; i++) /* more than are noted */
         ck_assert_int_eq(intervals_add(&parts, i * 65536, i * 65536 + 65000), 0);
     for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts), 0);
+        ck_assert_int_eq(shelf_append(shelf, 0, 3, c, &parts, &added), 0);
     ck_assert_uint_le(counters().bytes, SHELF_FILE_MOST_BYTES + 4096);
     reopen(SIZE);
     ck_assert_uint_eq(read_one(c, 3), 200 * 65000);
@@ -325,8 +326,8 @@ END_TEST
 START_TEST(one_folder_has_one_user)
 {
     struct shelf *second;
-    ck_assert_int_eq(shelf_open(&second, folder, SIZE, pin), -EWOULDBLOCK);
-    ck_assert_int_eq(shelf_open(&second, "/nowhere/at/all", SIZE, pin), -ENOENT);
+    ck_assert_int_eq(shelf_open(&second, folder, SIZE, SEED, pin), -EWOULDBLOCK);
+    ck_assert_int_eq(shelf_open(&second, "/nowhere/at/all", SIZE, SEED, pin), -ENOENT);
 }
 END_TEST
 
@@ -389,6 +390,139 @@ START_TEST(a_folder_that_vanished_is_an_error)
 }
 END_TEST
 
+/* ---- samples ---- */
+
+/* Of the one file, as a new run finds it. */
+static struct sample sample_after_reopening(uint64_t seed)
+{
+    struct shelf_sample told;
+    shelf_close(shelf);
+    ck_assert_int_eq(shelf_open(&shelf, folder, SIZE, seed, pin), 0);
+    ck_assert_int_eq(shelf_next_sample(shelf, wants_all, NULL, &told), 1);
+    ck_assert_uint_eq(told.segment.number, 1);
+    ck_assert_uint_eq(told.source, 5);
+    struct sample sample = told.sample;
+    ck_assert_int_eq(shelf_next_sample(shelf, wants_all, NULL, &told), 0);
+    return sample;
+}
+
+static void check_keys(const struct sample *sample, const struct sample *wanted, uint32_t from)
+{
+    for (uint32_t i = 0; i < wanted->count; i++)
+        ck_assert_uint_eq(sample->keys[from + i], wanted->keys[i]);
+}
+
+START_TEST(a_files_sample_grows_with_it_and_is_there_in_the_next_run)
+{
+    struct chunk *c = segment_of(1);
+    ck_assert_int_eq(append(c, 5, 0, 4 * MB), 0);
+    struct sample first = added;
+    ck_assert_uint_gt(first.count, 64); /* one in 32 KB, roughly */
+    ck_assert_uint_lt(first.count, 256);
+    ck_assert_int_eq(append(c, 5, 8 * MB, 9 * MB), 0);
+    struct sample second = added, both = sample_after_reopening(SEED);
+    ck_assert_uint_gt(second.count, 8);
+    ck_assert_uint_eq(both.count, first.count + second.count);
+    check_keys(&both, &first, 0);
+    check_keys(&both, &second, first.count);
+    ck_assert_int_eq(append(c, 5, 10 * MB, 11 * MB), 0);
+    ck_assert_uint_eq(sample_after_reopening(SEED).count, both.count + added.count);
+    ck_assert_uint_eq(read_one(c, 5), 6 * MB);
+    chunk_unref(c);
+}
+END_TEST
+
+START_TEST(a_sample_of_another_seed_or_a_damaged_one_is_none)
+{
+    struct chunk *c = segment_of(1);
+    char path[PATH_MOST];
+    ck_assert_int_eq(append(c, 5, 0, 2 * MB), 0);
+    ck_assert_uint_eq(sample_after_reopening(SEED + 1).count, 0);
+    ck_assert_uint_gt(sample_after_reopening(SEED).count, 0);
+    only_file(path);
+    FILE *f = fopen(path, "r+b");
+    ck_assert_int_eq(fseek(f, SHELF_HEADER_BYTES + 100, SEEK_SET), 0);
+    int was = fgetc(f);
+    ck_assert_int_eq(fseek(f, SHELF_HEADER_BYTES + 100, SEEK_SET), 0);
+    fputc(was ^ 1, f);
+    fclose(f);
+    ck_assert_uint_eq(sample_after_reopening(SEED).count, 0);
+    ck_assert_uint_eq(counters().bad_files + counters().bad_records, 0);
+    ck_assert_int_eq(append(c, 5, 2 * MB, 4 * MB), 0); /* it begins anew */
+    ck_assert_uint_gt(added.count, 0);
+    ck_assert_uint_eq(sample_after_reopening(SEED).count, added.count);
+    ck_assert_uint_eq(read_one(c, 5), 4 * MB);
+    ck_assert_uint_eq(counters().bad_records, 0);
+    chunk_unref(c);
+}
+END_TEST
+
+START_TEST(every_changed_byte_of_a_sample_is_noticed)
+{
+    struct sample sample = {.count = 3, .keys = {7, 1ULL << 50, 12345}}, out;
+    uint8_t *bytes = malloc(SHELF_SAMPLE_BYTES); /* on its own, so that a read past it is seen */
+    shelf_put_sample(bytes, 1, SEED, &sample);
+    ck_assert(shelf_get_sample(bytes, 1, SEED, &out));
+    ck_assert_uint_eq(out.count, 3);
+    check_keys(&out, &sample, 0);
+    ck_assert(!shelf_get_sample(bytes, 2, SEED, &out));
+    for (uint32_t i = 0; i < SHELF_SAMPLE_BYTES; i++) {
+        bytes[i] ^= 0x40;
+        ck_assert(!shelf_get_sample(bytes, 1, SEED, &out));
+        ck_assert_uint_eq(out.count, 0);
+        bytes[i] ^= 0x40;
+    }
+    free(bytes);
+}
+END_TEST
+
+START_TEST(any_file_can_be_fetched_by_its_name)
+{
+    struct chunk *c[3];
+    struct shelf_segment read;
+    for (uint32_t i = 0; i < 3; i++) {
+        c[i] = segment_of(i + 1);
+        ck_assert_int_eq(append(c[i], i, 0, MB), 0);
+    }
+    for (int run = 0; run < 2; run++) { /* written in this run, then in another */
+        ck_assert_int_eq(shelf_fetch(shelf, &c[1]->segment, &read), 1);
+        ck_assert_uint_eq(check_same(&read, c[1]), MB);
+        ck_assert_uint_eq(read.source, 1);
+        segment_end(&read);
+        ck_assert_uint_eq(counters().fetched, 1);
+        ck_assert_int_eq(shelf_fetch(shelf, &(struct segment_id){.epoch = 77, .number = 9}, &read), 0);
+        if (run == 0)
+            reopen(SIZE);
+    }
+    ck_assert_uint_eq(read_one(c[2], 2), MB); /* not that one again */
+    ck_assert_uint_eq(read_one(c[0], 0), MB);
+    ck_assert_uint_eq(read_one(c[0], 0), 0);
+    for (int i = 0; i < 3; i++)
+        chunk_unref(c[i]);
+}
+END_TEST
+
+START_TEST(what_is_fetched_is_not_the_next_to_go)
+{
+    struct chunk *c[4];
+    struct shelf_segment read;
+    for (uint32_t i = 0; i < 4; i++) {
+        c[i] = segment_of(i + 1);
+        if (i == 3) {
+            ck_assert_int_eq(shelf_fetch(shelf, &c[0]->segment, &read), 1);
+            segment_end(&read);
+        }
+        ck_assert_int_eq(append(c[i], 0, 0, SHELF_SEGMENT_BYTES), 0);
+    }
+    ck_assert_uint_eq(counters().removed_files, 1);
+    ck_assert_int_eq(shelf_fetch(shelf, &c[1]->segment, &read), 0);
+    ck_assert_int_eq(shelf_fetch(shelf, &c[0]->segment, &read), 1);
+    segment_end(&read);
+    for (int i = 0; i < 4; i++)
+        chunk_unref(c[i]);
+}
+END_TEST
+
 /* ---- damage ---- */
 
 enum { RECORDS = 4, RECORD = 700 };
@@ -402,7 +536,7 @@ static struct chunk *small_file(char path[static PATH_MOST], uint8_t **bytes, si
     shelf_close(shelf);
     only_file(path);
     FILE *f = fopen(path, "rb");
-    *len = SHELF_HEADER_BYTES + RECORDS * (SHELF_HEAD_BYTES + RECORD);
+    *len = SHELF_LOG_AT + RECORDS * (SHELF_HEAD_BYTES + RECORD);
     *bytes = malloc(*len);
     ck_assert_uint_eq(fread(*bytes, 1, *len, f), *len);
     ck_assert_int_eq(fgetc(f), EOF);
@@ -444,8 +578,7 @@ START_TEST(every_truncation_costs_only_what_was_cut)
     struct chunk *c = small_file(path, &bytes, &len);
     for (size_t cut = 0; cut < len; cut += cut % (SHELF_HEAD_BYTES + RECORD) < 150 ? 1 : 13) {
         write_file(path, bytes, cut);
-        uint64_t whole =
-            cut < SHELF_HEADER_BYTES ? 0 : (cut - SHELF_HEADER_BYTES) / (SHELF_HEAD_BYTES + RECORD);
+        uint64_t whole = cut < SHELF_LOG_AT ? 0 : (cut - SHELF_LOG_AT) / (SHELF_HEAD_BYTES + RECORD);
         open_shelf(SIZE);
         ck_assert_uint_eq(read_one(c, 2), whole * RECORD);
         ck_assert_uint_eq(counters().bad_files, whole == 0);
@@ -472,11 +605,12 @@ START_TEST(a_changed_byte_is_never_believed)
         write_file(path, bytes, len);
         uint64_t back = read_and_go_on(c, path);
         bytes[at] ^= flip;
-        uint64_t whole =
-            at < SHELF_HEADER_BYTES ? 0 : (at - SHELF_HEADER_BYTES) / (SHELF_HEAD_BYTES + RECORD);
-        bool in_head = at < SHELF_HEADER_BYTES ||
-                       (at - SHELF_HEADER_BYTES) % (SHELF_HEAD_BYTES + RECORD) < SHELF_HEAD_BYTES;
-        ck_assert_uint_eq(back, in_head ? whole * RECORD : (RECORDS - 1) * RECORD);
+        bool in_sample = at >= SHELF_HEADER_BYTES && at < SHELF_LOG_AT;
+        uint64_t whole = at < SHELF_LOG_AT ? 0 : (at - SHELF_LOG_AT) / (SHELF_HEAD_BYTES + RECORD);
+        bool in_head =
+            at < SHELF_LOG_AT || (at - SHELF_LOG_AT) % (SHELF_HEAD_BYTES + RECORD) < SHELF_HEAD_BYTES;
+        uint64_t left = in_head ? whole * RECORD : (RECORDS - 1) * RECORD;
+        ck_assert_uint_eq(back, in_sample ? RECORDS * RECORD : left);
     }
     free(bytes);
     chunk_unref(c);
@@ -549,6 +683,12 @@ int main(void)
     tcase_add_test(t, files_of_others_are_dropped_or_left_alone);
     tcase_add_test(t, a_disk_that_is_full_is_asked_once);
     tcase_add_test(t, a_folder_that_vanished_is_an_error);
+    t = case_of(s, "samples");
+    tcase_add_test(t, a_files_sample_grows_with_it_and_is_there_in_the_next_run);
+    tcase_add_test(t, a_sample_of_another_seed_or_a_damaged_one_is_none);
+    tcase_add_test(t, every_changed_byte_of_a_sample_is_noticed);
+    tcase_add_test(t, any_file_can_be_fetched_by_its_name);
+    tcase_add_test(t, what_is_fetched_is_not_the_next_to_go);
     t = case_of(s, "damage");
     tcase_add_test(t, every_truncation_costs_only_what_was_cut);
     tcase_add_test(t, a_changed_byte_is_never_believed);

@@ -361,15 +361,15 @@ struct collected {
     uint32_t source;
 };
 
-static bool collect(void *arg, struct chunk *chunk, uint32_t source, struct intervals *parts)
+static bool collect(void *arg, struct store_fresh *fresh)
 {
     struct collected *c = arg;
-    (void)chunk;
-    ck_assert_uint_gt(parts->count, 0);
-    c->bytes += intervals_total(parts);
-    c->source = source;
+    ck_assert_uint_gt(fresh->parts.count, 0);
+    ck_assert_uint_ge(fresh->memory_bytes, intervals_total(&fresh->parts));
+    c->bytes += intervals_total(&fresh->parts);
+    c->source = fresh->source;
     intervals_clear(&c->parts);
-    c->parts = *parts;
+    c->parts = fresh->parts;
     return ++c->visits < c->visits_most;
 }
 
