@@ -283,6 +283,8 @@ static void hand_over(struct home *h, uint32_t least_bytes)
     h->behind = !may_wait(h->shelving) || !store_collect(h->host->store, least_bytes, post_job, h);
 }
 
+static void fetch_next(void *arg);
+
 static void take_job(struct mail *m)
 {
     struct job *j = (struct job *)(void *)m;
@@ -295,6 +297,7 @@ static void take_job(struct mail *m)
             store_cold_note(h->host->store, &j->id, j->source, &j->added);
         if (h->behind)
             hand_over(h, SHELF_PART_LEAST_BYTES);
+        fetch_next(h); /* it may have waited for memory */
     }
     free(j);
 }

@@ -9,7 +9,8 @@ enum {
     SHARE_OF_STORE = 32, /* the most that all this takes, of the store's memory */
     KEYS_LEAST = 4096,
     READ_AHEAD_FROM = STORE_SEGMENT_BYTES / 4,
-    STAY_US = 2000000 /* what came back stays so long, whatever else should come back */
+    WAIT_MOST_US = 4000000, /* in the queue */
+    STAY_US = 2000000       /* what came back stays so long, whatever else should come back */
 };
 
 /* ---- life ---- */
@@ -37,7 +38,7 @@ int store_cold_begin(struct store *s, uint64_t disk_bytes, void (*wake)(void *ar
     uint64_t bytes = bytes_for(keys);
     if (c->buckets != NULL)
         return -EEXIST;
-    if (!segment_make_room(s, bytes))
+    if (!segment_make_room(s, NULL, bytes))
         return -ENOBUFS;
     c->bucket_count = (uint32_t)buckets_for(keys);
     c->files_most = (uint32_t)(keys / KEYS_A_FILE);
@@ -148,6 +149,7 @@ static void want(struct store *s, struct cold_file *f)
     if (f->state != COLD_QUIET || c->queued >= COLD_QUEUED_MOST)
         return;
     f->hit_at = f->hit_key = f->missed_bytes = 0;
+    f->queued_us = segment_now_us(s);
     set_state(c, f, COLD_QUEUED);
     s->counters.cold_hits++;
     c->wake(c->wake_arg);
@@ -231,13 +233,13 @@ static bool fits(const struct store *s, uint64_t bytes)
 bool store_cold_next(struct store *s, struct segment_id *id)
 {
     struct cold_file *f = TAILQ_FIRST(&s->cold.queue);
-    if (f == NULL)
-        return false;
-    if (!fits(s, STORE_SEGMENT_BYTES) && oldest_that_may_go(s) == NULL) {
-        while ((f = TAILQ_FIRST(&s->cold.queue)) != NULL)
-            set_state(&s->cold, f, COLD_QUIET); /* who still meets them wants them again */
-        return false;
+    while (f != NULL && segment_now_us(s) - f->queued_us > WAIT_MOST_US) {
+        set_state(&s->cold, f, COLD_QUIET); /* who still meets it wants it again */
+        f = TAILQ_FIRST(&s->cold.queue);
     }
+    if (f == NULL || (!fits(s, STORE_SEGMENT_BYTES) && oldest_that_may_go(s) == NULL))
+        return false;
+
     *id = f->id;
     set_state(&s->cold, f, COLD_READING);
     return true;

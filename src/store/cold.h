@@ -19,7 +19,7 @@ enum {
     COLD_IN_BUCKET = 8,
     COLD_NUMBER_BITS = 24,
     COLD_NUMBERS = 1 << COLD_NUMBER_BITS,
-    COLD_QUEUED_MOST = 64,            /* beyond that nobody waits */
+    COLD_QUEUED_MOST = 16,            /* beyond that nobody waits */
     COLD_WORTH_BYTES = 64 << 10,      /* that a peer speaks of, before its segment is read for it */
     COLD_HITS_WITHIN_BYTES = 16 << 20 /* that were taken between the first hit and the second */
 };
@@ -33,6 +33,8 @@ struct cold_file {
     uint64_t hit_key, hit_at; /* the first of two hits; 0: none lately */
     uint64_t missed_bytes;    /* that a peer referred to */
     enum cold_state state;
+    uint64_t queued_us;
+
     TAILQ_ENTRY(cold_file) by_queue;
 };
 TAILQ_HEAD(cold_list, cold_file);

@@ -57,9 +57,92 @@ bool segment_is_evictable(const struct store *s, const struct segment *g)
            atomic_load_explicit(&g->chunk->refs, memory_order_acquire) == 1;
 }
 
-static struct segment *oldest_evictable(const struct store *s)
+/* ---- who filled what ---- */
+
+/* Of its memory a source fills at least one part in so many, or pays for the rest itself. */
+enum { SPARSE_PART = 4, FREE_SHARE = 16 };
+
+static int need_filler(struct store *s, uint32_t source, struct filler **out)
+{
+    *out = source != 0 ? map_get(&s->fillers, source) : NULL;
+    if (source == 0 || *out != NULL)
+        return 0;
+    struct filler *f = calloc(1, sizeof(*f));
+    if (f == NULL || map_put(&s->fillers, source, f) < 0) {
+        free(f);
+        return -ENOMEM;
+    }
+    TAILQ_INIT(&f->by_age);
+    *out = f;
+    return 0;
+}
+
+void fillers_end(struct store *s)
+{
+    struct filler *f;
+    for (size_t i = 0; (f = map_each(&s->fillers, &i)) != NULL;)
+        free(f);
+    map_clear(&s->fillers);
+}
+
+static void join_filler(struct segment *g, struct filler *f)
+{
+    g->filler = f;
+    if (f == NULL)
+        return;
+    TAILQ_INSERT_TAIL(&f->by_age, g, by_filler);
+    f->segments++;
+    f->memory_bytes += g->memory_bytes;
+    f->filled_bytes += g->filled_bytes;
+}
+
+static void leave_filler(struct segment *g)
+{
+    struct filler *f = g->filler;
+    g->filler = NULL;
+    if (f == NULL)
+        return;
+    TAILQ_REMOVE(&f->by_age, g, by_filler);
+    f->segments--;
+    f->memory_bytes -= g->memory_bytes;
+    f->filled_bytes -= g->filled_bytes;
+}
+
+static void count_memory(struct segment *g, uint64_t bytes)
+{
+    g->memory_bytes += bytes;
+    if (g->filler != NULL)
+        g->filler->memory_bytes += bytes;
+}
+
+static void count_bytes_filled(struct store *s, struct segment *g, uint64_t bytes)
+{
+    g->filled_bytes += bytes;
+    s->counters.segment_bytes += bytes;
+    if (g->filler != NULL)
+        g->filler->filled_bytes += bytes;
+}
+
+/* A byte in a page costs a page, and in a segment of its own one of those that there may be. So who takes
+ * more than a share, and fills little of it, gives up his own: else a few bytes would push out much of
+ * others'. */
+static bool pays_itself(const struct store *s, const struct filler *f)
+{
+    return f != NULL && f->filled_bytes < f->memory_bytes / SPARSE_PART &&
+           (f->memory_bytes > s->max_bytes / FREE_SHARE || f->segments > s->slots_most / FREE_SHARE);
+}
+
+/* The one to go if this filler needs room. */
+static struct segment *oldest_evictable(const struct store *s, const struct filler *filler)
 {
     struct segment *g;
+    if (pays_itself(s, filler)) {
+        TAILQ_FOREACH (g, &filler->by_age, by_filler) {
+            if (segment_is_evictable(s, g))
+                return g;
+        }
+        return NULL;
+    }
     TAILQ_FOREACH (g, &s->by_age, by_age) {
         if (segment_is_evictable(s, g))
             return g;
@@ -89,16 +172,16 @@ bool segment_evict(struct store *s, struct segment *g)
     return true;
 }
 
-static bool evict_oldest(struct store *s)
+static bool evict_oldest(struct store *s, const struct filler *filler)
 {
-    struct segment *g = oldest_evictable(s);
+    struct segment *g = oldest_evictable(s, filler);
     return g != NULL && segment_evict(s, g);
 }
 
-bool segment_make_room(struct store *s, uint64_t bytes)
+bool segment_make_room(struct store *s, struct filler *filler, uint64_t bytes)
 {
     while (!segment_take_memory(s, bytes)) {
-        if (!evict_oldest(s))
+        if (!evict_oldest(s, filler))
             return false;
     }
     return true;
@@ -133,9 +216,9 @@ static bool touch_pages(struct store *s, struct segment *g, uint32_t first, uint
         bytes += is_touched(g, page) ? 0 : STORE_PAGE_BYTES;
     if (bytes == 0)
         return true;
-    if (may_evict ? !segment_make_room(s, bytes) : !segment_take_memory(s, bytes))
+    if (may_evict ? !segment_make_room(s, g->filler, bytes) : !segment_take_memory(s, bytes))
         return false;
-    g->memory_bytes += bytes;
+    count_memory(g, bytes);
     for (uint32_t page = first; page < end; page++)
         g->touched[page / 64] |= 1ULL << page % 64;
     return true;
@@ -180,7 +263,7 @@ uint64_t segment_overhead_bytes(void)
 }
 
 /* Name it, and put it into a slot. Its memory is counted; the chunk becomes its own. */
-static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t source)
+static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t source, struct filler *filler)
 {
     struct segment *g = calloc(1, sizeof(*g));
     uint32_t slot = free_slot(s);
@@ -194,6 +277,7 @@ static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t sour
     g->call = s->call;
     g->born_us = segment_now_us(s);
     g->memory_bytes = segment_overhead_bytes();
+    join_filler(g, filler);
     s->slots[slot] = g;
     s->counters.segments++;
     return g;
@@ -210,9 +294,10 @@ static bool is_mostly_touched(const struct segment *g)
 }
 
 /* The oldest segment under a new name: its memory is there already, and nobody looks at it. */
-static struct segment *recycle(struct store *s, const struct segment_id *id, uint32_t source)
+static struct segment *recycle(struct store *s, const struct segment_id *id, uint32_t source,
+                               struct filler *filler)
 {
-    struct segment *g = oldest_evictable(s);
+    struct segment *g = oldest_evictable(s, filler);
     uint64_t left = s->max_bytes - s->used_bytes;
     if (g == NULL || !is_mostly_touched(g) ||
         (left > STORE_SEGMENT_BYTES && budget_left(s->memory) > STORE_SEGMENT_BYTES))
@@ -224,11 +309,13 @@ static struct segment *recycle(struct store *s, const struct segment_id *id, uin
     map_remove(&s->by_name, segment_name_key(s, &was));
     TAILQ_REMOVE(&s->by_age, g, by_age);
     TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
+    leave_filler(g);
     s->counters.segment_bytes -= g->filled_bytes;
     g->memory_bytes -= g->filled.cap * sizeof(*g->filled.list);
     give_memory(s, g->filled.cap * sizeof(*g->filled.list));
     intervals_clear(&g->filled);
     g->filled_bytes = 0;
+    join_filler(g, filler);
     g->reserved = 0;
     g->source = source;
     g->came_back = g->asked_disk = g->asked_next = false;
@@ -244,13 +331,16 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
 {
     if (map_get(&s->by_name, segment_name_key(s, id)) != NULL)
         return NULL; /* another name of the same hash: that segment stays */
+    struct filler *filler;
+    if (need_filler(s, source, &filler) < 0)
+        return NULL;
     /* A fragment of another is not worth a whole segment's memory. */
-    struct segment *g = from_start ? recycle(s, id, source) : NULL;
+    struct segment *g = from_start ? recycle(s, id, source, filler) : NULL;
     if (g != NULL)
         return g;
-    if (s->counters.segments == s->slots_most && !evict_oldest(s))
+    if (s->counters.segments == s->slots_most && !evict_oldest(s, filler))
         return NULL;
-    if (!segment_make_room(s, segment_overhead_bytes()))
+    if (!segment_make_room(s, filler, segment_overhead_bytes()))
         return NULL;
     struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
     if (chunk == NULL)
@@ -258,7 +348,7 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
     /* A wish: without huge pages it works as well, only slower. */
     madvise(chunk->bytes, STORE_SEGMENT_BYTES, source == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     chunk->segment = *id;
-    g = enter(s, chunk, source);
+    g = enter(s, chunk, source, filler);
     if (g == NULL)
         goto free;
     TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
@@ -287,9 +377,10 @@ int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled
     if (map_get(&s->by_name, segment_name_key(s, &chunk->segment)) != NULL)
         return -EEXIST;
     uint64_t list_bytes = filled->cap * sizeof(*filled->list);
-    if (!segment_take_memory(s, segment_overhead_bytes() + list_bytes))
+    struct filler *filler;
+    if (need_filler(s, source, &filler) < 0 || !segment_take_memory(s, segment_overhead_bytes() + list_bytes))
         return -ENOBUFS;
-    struct segment *g = enter(s, chunk, source);
+    struct segment *g = enter(s, chunk, source, filler);
     if (g == NULL) {
         give_memory(s, segment_overhead_bytes() + list_bytes);
         return -ENOBUFS;
@@ -299,7 +390,7 @@ int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled
     else
         TAILQ_INSERT_HEAD(&s->by_age, g, by_age);
     g->came_back = g->asked_disk = true;
-    g->memory_bytes += list_bytes;
+    count_memory(g, list_bytes);
     g->filled = *filled;
     g->reserved = STORE_SEGMENT_BYTES;
     if (!count_filled(s, g)) {
@@ -308,8 +399,7 @@ int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled
         segment_free(s, g);
         return -ENOBUFS;
     }
-    g->filled_bytes = intervals_total(&g->filled);
-    s->counters.segment_bytes += g->filled_bytes;
+    count_bytes_filled(s, g, intervals_total(&g->filled));
     *filled = (struct intervals){0};
     *out = g;
     return 0;
@@ -323,6 +413,7 @@ void segment_free(struct store *s, struct segment *g)
     s->slots[g->slot] = NULL;
     if (s->tail == g)
         s->tail = NULL;
+    leave_filler(g);
     s->counters.segments--;
     s->counters.segment_bytes -= g->filled_bytes;
     give_memory(s, g->memory_bytes);
@@ -346,12 +437,12 @@ static int add_filled(struct store *s, struct segment *g, uint32_t from, uint32_
     if (g->filled.count == g->filled.cap &&
         is_apart(&g->filled, from, to)) { /* to twice its size, or its first */
         uint64_t more = was_bytes > 0 ? was_bytes : 4 * sizeof(*g->filled.list);
-        if (g->filled.count >= STORE_PARTS_MOST || !segment_make_room(s, more))
+        if (g->filled.count >= STORE_PARTS_MOST || !segment_make_room(s, g->filler, more))
             return -ENOBUFS;
         int err = intervals_add(&g->filled, from, to);
         uint64_t grown = g->filled.cap * sizeof(*g->filled.list) - was_bytes;
         give_memory(s, more - grown);
-        g->memory_bytes += grown;
+        count_memory(g, grown);
         return err < 0 ? -ENOBUFS : 0;
     }
     return intervals_add(&g->filled, from, to) < 0 ? -ENOBUFS : 0;
@@ -366,7 +457,6 @@ int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_
     if (err < 0)
         return err;
     memcpy(g->chunk->bytes + off, bytes, len);
-    g->filled_bytes += len;
-    s->counters.segment_bytes += len;
+    count_bytes_filled(s, g, len);
     return 0;
 }

@@ -69,7 +69,7 @@ int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uin
     s->slots = calloc(s->slots_most + 1, sizeof(void *));
     if (s->slots == NULL || hints_init(&s->hints, buckets_most(max_bytes)) < 0)
         goto fail;
-    if (!segment_make_room(s, fixed_bytes(s)))
+    if (!segment_make_room(s, NULL, fixed_bytes(s)))
         goto fail;
     *out = s;
     return 0;
@@ -88,6 +88,7 @@ void store_free(struct store *s)
         segment_free(s, TAILQ_FIRST(&s->by_age));
     cold_end(s);
     budget_give(s->memory, s->used_bytes);
+    fillers_end(s);
     map_clear(&s->by_name);
     hints_end(&s->hints);
     free(s->slots);

@@ -42,9 +42,19 @@ enum {
     STORE_PIECES_MOST = 2 * STORE_MATCHES_MOST + STORE_TAKE_MOST_BYTES / STORE_LEFTOVER_LEAST_BYTES + 2
 };
 
+TAILQ_HEAD(segment_list, segment);
+
+/* What one source has filled of all segments. Kept until the store goes: there are as many as peers. */
+struct filler {
+    struct segment_list by_age;
+    uint32_t segments;
+    uint64_t memory_bytes, filled_bytes;
+};
+
 struct segment {
-    TAILQ_ENTRY(segment) by_age;
-    struct chunk *chunk; /* its name is chunk->segment */
+    TAILQ_ENTRY(segment) by_age, by_filler;
+    struct filler *filler; /* NULL: own */
+    struct chunk *chunk;   /* its name is chunk->segment */
     struct intervals filled;
     uint32_t slot;
     uint32_t source;         /* 0: own */
@@ -83,8 +93,6 @@ struct leftover {
     uint32_t segment, at, end;
 };
 
-TAILQ_HEAD(segment_list, segment);
-
 struct store {
     struct budget *memory;
     uint64_t max_bytes, used_bytes;
@@ -97,6 +105,7 @@ struct store {
 
     struct segment_list by_age; /* oldest first */
     struct map by_name;
+    struct map fillers;     /* by source */
     struct segment **slots; /* [slots_most + 1]; slot 0 is never used */
     uint32_t slots_most, slot_next;
     struct segment *tail; /* own, where runs are reserved; NULL: none yet */
@@ -148,9 +157,10 @@ uint64_t segment_name_key(const struct store *s, const struct segment_id *id);
 struct segment *segment_find(const struct store *s, const struct segment_id *id);
 /* The own segment of this life with that number, or NULL. */
 struct segment *segment_find_own(const struct store *s, uint32_t number);
-/* Memory to be counted; the second may evict. False: there is none. */
+/* Memory to be counted; the second may evict, in favour of that filler (NULL: for ourselves). False: there is
+ * none. */
 bool segment_take_memory(struct store *s, uint64_t bytes);
-bool segment_make_room(struct store *s, uint64_t bytes);
+bool segment_make_room(struct store *s, struct filler *filler, uint64_t bytes);
 /* A new one, used by the running call; NULL: no memory. from_start: it will be filled from its beginning on,
  * and so as a whole, perhaps. */
 struct segment *segment_new(struct store *s, const struct segment_id *id, uint32_t source, bool from_start);
@@ -159,6 +169,7 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
 int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
                   bool newest, struct segment **out);
 void segment_free(struct store *s, struct segment *g);
+void fillers_end(struct store *s);
 /* False: a slice into it is left, or the running call uses it. */
 bool segment_is_evictable(const struct store *s, const struct segment *g);
 bool segment_evict(struct store *s, struct segment *g);

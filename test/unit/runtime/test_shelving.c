@@ -390,9 +390,47 @@ static struct store_counters now_of_store(void)
     return c;
 }
 
+/* Memory of segments that somebody refers to. */
+static void add_if_pinned(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
+                          const struct intervals *filled)
+{
+    struct store_counters *c = arg;
+    (void)id;
+    (void)source;
+    if (atomic_load(&chunk->refs) > 1)
+        c->memory_bytes += intervals_total(filled);
+}
+
+static void count_pinned(struct mail *m)
+{
+    struct errand *e = (struct errand *)(void *)m;
+    _Atomic bool *done = e->done;
+    e->counters->memory_bytes = 0;
+    store_each(e->home->host.store, add_if_pinned, e->counters);
+    free(e);
+    atomic_store(done, true);
+}
+
+static uint64_t pinned_bytes(void)
+{
+    struct store_counters c;
+    send_errand(&homes[0], count_pinned, &c);
+    return c.memory_bytes;
+}
+
+/* Everything that is still there to be written: nothing is pinned then. */
+static void wait_written(void)
+{
+    enum { TOO_SHORT = 4096 };
+    struct store_counters c = now_of_store();
+    until(counters().written_bytes + c.uncollected_bytes + TOO_SHORT >= c.appended_bytes);
+    until(pinned_bytes() == 0);
+}
+
 /* The beginning of what was pushed out starts reads; all of it is known then, but for that beginning. */
 static void meet_again(void)
 {
+    wait_written();
     struct store_counters before = now_of_store(), after = take_part(MB);
     ck_assert_uint_eq(after.matched_bytes, before.matched_bytes); /* as if it were new */
     until(now_of_store().cold_adopted > 0);
@@ -468,34 +506,6 @@ static void fill_dense(struct mail *m)
     }
     free(e);
     atomic_store(done, true);
-}
-
-/* Memory of segments that somebody refers to. */
-static void add_if_pinned(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
-                          const struct intervals *filled)
-{
-    struct store_counters *c = arg;
-    (void)id;
-    (void)source;
-    if (atomic_load(&chunk->refs) > 1)
-        c->memory_bytes += intervals_total(filled);
-}
-
-static void count_pinned(struct mail *m)
-{
-    struct errand *e = (struct errand *)(void *)m;
-    _Atomic bool *done = e->done;
-    e->counters->memory_bytes = 0;
-    store_each(e->home->host.store, add_if_pinned, e->counters);
-    free(e);
-    atomic_store(done, true);
-}
-
-static uint64_t pinned_bytes(void)
-{
-    struct store_counters c;
-    send_errand(&homes[0], count_pinned, &c);
-    return c.memory_bytes;
 }
 
 START_TEST(a_slow_disk_pins_no_more_than_may_wait)

@@ -4,7 +4,7 @@
 
 #include <errno.h>
 
-enum { MB = 1 << 20, DISK = 1 << 30, SEED = 42 /* of store_of */, STAY_US = 2000000 };
+enum { MB = 1 << 20, DISK = 1 << 30, SEED = 42 /* of store_of */, STAY_US = 2000000, KEY_BYTES = 32 };
 
 static struct store *s;
 static uint64_t time_us;
@@ -224,23 +224,43 @@ START_TEST(other_bytes_want_nothing)
 }
 END_TEST
 
+/* Where the bytes of the next sampled key begin. */
+static uint32_t next_key(const struct file *f, uint32_t from)
+{
+    struct sample one = {0};
+    for (;; from++) {
+        sample_add(&sampler, f->bytes + from, KEY_BYTES, &one, NULL);
+        if (one.count > 0)
+            return from;
+    }
+}
+
+/* These bytes again and again among others: too short to be a match, though they are known. */
+static void meet(const struct file *f, uint32_t from)
+{
+    static uint8_t bytes[1024];
+    for (int i = 0; i < 4; i++) { /* another anchor just before them would hide them */
+        fill_random(bytes, sizeof(bytes));
+        memcpy(bytes + 512, f->bytes + from, KEY_BYTES);
+        take(bytes, sizeof(bytes));
+    }
+}
+
+
 START_TEST(a_single_hit_or_two_far_apart_are_chance)
 {
     struct file f = file_of(5000, 1, 3, 4 * MB);
-    struct sample whole = f.sample;
-    f.sample.count = 1;
     note(&f);
-    for (int i = 0; i < 3; i++) { /* the same key again is no second one */
-        uint8_t byte = (uint8_t)i;
-        take(&byte, 1);
-        take(f.bytes, 4 * MB);
-        take_new(70 * MB); /* push it out */
-    }
+    uint32_t first = next_key(&f, 0), second = next_key(&f, first + 1), third = next_key(&f, second + 1);
+        meet(&f, first); /* the same key again is no second one */
     ck_assert_uint_eq(wakes, 0);
-    f.sample = whole;
-    note(&f);
-    take(f.bytes, 4 * MB);
+    take_new(17 * MB);
+    meet(&f, second); /* too late */
+    ck_assert_uint_eq(wakes, 0);
+    meet(&f, third);
+
     ck_assert_uint_eq(wakes, 1);
+
     file_end(&f);
 }
 END_TEST
@@ -340,19 +360,34 @@ END_TEST
 
 /* ---- memory ---- */
 
+/* What is in memory of it. */
+static void save(struct file *f)
+{
+    const struct intervals *filled = store_filled(s, &f->id);
+    struct slice part;
+    for (uint32_t i = 0; i < filled->count; i++) {
+        struct interval one = filled->list[i];
+        ck_assert_int_eq(intervals_add(&f->filled, one.from, one.to), 0);
+        ck_assert(store_resolve(s, &f->id, one.from, one.to - one.from, &part));
+        memcpy(f->bytes + one.from, slice_bytes(&part), part.len);
+        chunk_unref(part.chunk);
+        sample_add(&sampler, f->bytes + one.from, part.len, &f->sample, NULL);
+    }
+}
+
 START_TEST(own_segments_of_this_run_come_back_and_are_not_appended_to)
 {
     uint8_t *bytes = malloc(24 * MB);
     fill_random(bytes, 24 * MB);
+    struct store_stream idle = {0}; /* with room in the segment, for later */
+    ck_assert_int_eq(store_take(s, &idle, bytes + 23 * MB, 100, drop_piece, NULL), 0);
     take(bytes, 24 * MB);
     struct file f = {.id = {.epoch = 5, .number = 1}, .bytes = malloc(STORE_SEGMENT_BYTES)};
-    struct slice whole;
-    ck_assert(store_resolve(s, &f.id, 0, STORE_SEGMENT_BYTES, &whole));
-    memcpy(f.bytes, slice_bytes(&whole), STORE_SEGMENT_BYTES);
-    chunk_unref(whole.chunk);
-    ck_assert_int_eq(intervals_add(&f.filled, 0, STORE_SEGMENT_BYTES), 0);
-    sample_add(&sampler, f.bytes, STORE_SEGMENT_BYTES, &f.sample, NULL);
+    save(&f);
+    uint64_t filled_bytes = intervals_total(&f.filled);
+    ck_assert_uint_lt(filled_bytes, STORE_SEGMENT_BYTES);
     note(&f);
+
     ck_assert_int_eq(adopt(&f), -EEXIST); /* it never went */
     while (store_source(s, &f.id) >= 0)
         take_new(16 * MB);
@@ -361,7 +396,11 @@ START_TEST(own_segments_of_this_run_come_back_and_are_not_appended_to)
     ck_assert_int_eq(adopt(&f), 0);
     ck_assert_uint_gt(take(bytes + 3 * MB, 8 * MB), 8 * MB - 65536);
     take_new(8 * MB);
-    ck_assert_uint_eq(intervals_total(store_filled(s, &f.id)), STORE_SEGMENT_BYTES);
+    fill_random(bytes, 100);
+    ck_assert_int_eq(store_take(s, &idle, bytes, 100, drop_piece, NULL), 0);
+    store_stream_end(s, &idle);
+    ck_assert_uint_eq(intervals_total(store_filled(s, &f.id)), filled_bytes);
+
     f.id.number = 1000; /* none of ours yet */
     ck_assert_int_eq(adopt(&f), -EINVAL);
     free(bytes);
@@ -393,12 +432,27 @@ START_TEST(what_came_back_is_not_pushed_out_by_what_comes_next)
     for (unsigned i = 0; i < back; i++)
         ck_assert_int_eq(store_source(s, &f[i].id), 0);
     time_us += STAY_US; /* and later they may go */
-    take(f[back].bytes + MB, MB);
     ck_assert(next_is(&f[back]));
+
     ck_assert_int_eq(adopt(&f[back]), 0);
     ck_assert_int_eq(store_source(s, &f[0].id), -1);
     for (unsigned i = 0; i <= back; i++)
         file_end(&f[i]);
+}
+END_TEST
+
+START_TEST(who_waits_too_long_is_forgotten)
+{
+    struct file f = file_of(5000, 1, 3, 4 * MB);
+    note(&f);
+    take(f.bytes, MB);
+    ck_assert_uint_eq(wakes, 1);
+    time_us += 3 * STAY_US;
+    ck_assert(nothing_is_wanted());
+    take(f.bytes + 2 * MB, MB);
+    ck_assert_uint_eq(wakes, 2);
+    ck_assert(next_is(&f));
+    file_end(&f);
 }
 END_TEST
 
@@ -458,6 +512,7 @@ int main(void)
     t = cold_case(suite, "memory");
     tcase_add_test(t, own_segments_of_this_run_come_back_and_are_not_appended_to);
     tcase_add_test(t, what_came_back_is_not_pushed_out_by_what_comes_next);
+    tcase_add_test(t, who_waits_too_long_is_forgotten);
     tcase_add_test(t, the_table_is_bounded_and_counted);
     SRunner *r = srunner_create(suite);
     srunner_run_all(r, CK_ENV);

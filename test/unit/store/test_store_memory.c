@@ -182,6 +182,50 @@ START_TEST(a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget)
 }
 END_TEST
 
+/* Own bytes and another peer's stay, whatever number of segments a peer puts a byte into; the older of its
+ * own go. */
+START_TEST(a_flood_of_sparse_segments_pushes_out_itself)
+{
+    enum { OWN = 20 << 20, OTHERS = 12 << 20, SPAN = 1 << 20 };
+    static uint8_t bytes[SPAN];
+    struct store_stream stream = {0};
+    struct slice out;
+    struct store *s = store_of(STORE_LEAST_BYTES, 5, NULL, NULL);
+    const struct segment_id own = {.epoch = 5, .number = 1}, others = {.epoch = 6, .number = 1};
+    for (uint32_t at = 0; at < OWN; at += 65536) {
+        fill_random(bytes, 65536);
+        ck_assert_int_eq(store_take(s, &stream, bytes, 65536, drop_piece, NULL), 0);
+    }
+    for (uint32_t at = 0; at < OTHERS; at += SPAN) {
+        ck_assert_int_eq(store_fill(s, 3, &others, at, bytes, SPAN, &out), 0);
+        chunk_unref(out.chunk);
+    }
+    for (uint32_t number = 1; number < 20000; number++) {
+        struct segment_id id = {.epoch = 1000, .number = number / (_i == 0 ? 1 : 100)};
+        uint32_t off = number * 16384 % STORE_SEGMENT_BYTES;
+        int err = store_fill(s, 4, &id, off, (const uint8_t *)"x", 1, &out);
+        ck_assert_int_eq(err, 0);
+        chunk_unref(out.chunk);
+    }
+    ck_assert_int_eq(store_source(s, &own), 0);
+    ck_assert_int_eq(store_source(s, &others), 3);
+    ck_assert_uint_eq(intervals_total(store_filled(s, &others)), OTHERS);
+    struct segment_id first = {.epoch = 1000, .number = 1},
+                      last = {.epoch = 1000, .number = _i == 0 ? 19999 : 199};
+    ck_assert_int_eq(store_source(s, &first), -1);
+    ck_assert_int_eq(store_source(s, &last), 4);
+    /* Who brings as many bytes as he takes may push out the oldest. */
+    for (uint32_t at = 0; at < 5 * STORE_SEGMENT_BYTES; at += SPAN) {
+        struct segment_id id = {.epoch = 2000, .number = 1 + at / STORE_SEGMENT_BYTES};
+        ck_assert_int_eq(store_fill(s, 3, &id, at % STORE_SEGMENT_BYTES, bytes, SPAN, &out), 0);
+        chunk_unref(out.chunk);
+    }
+    ck_assert_int_eq(store_source(s, &own), -1);
+    store_stream_end(s, &stream);
+    store_free(s);
+}
+END_TEST
+
 START_TEST(the_index_stays_within_its_share)
 {
     enum { SPAN = 65536, BYTES = 256 << 20 };
@@ -460,6 +504,7 @@ int main(void)
     tcase_add_test(t, a_segment_with_a_slice_stays);
     tcase_add_test(t, evictions_on_both_sides_lose_no_byte);
     tcase_add_test(t, a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget);
+    tcase_add_loop_test(t, a_flood_of_sparse_segments_pushes_out_itself, 0, 2);
     tcase_add_test(t, the_index_stays_within_its_share);
     tcase_add_test(t, old_bytes_are_known_when_the_index_has_grown);
     t = case_of(s, "adopt");
