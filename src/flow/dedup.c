@@ -418,7 +418,10 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     }
     for (int i = 0; i < count; i++)
         saved += pieces[i].saved ? unpaid(pieces[i].slice.len) : 0;
-    bool alive = receive_within_credit(s, offset, end, saved);
+    /* References take next to nothing wherever they are in the stream, also when those before them are still
+     * on a slower lane: what is not here yet cannot be too much. */
+    bool alive = end - offset <= saved + (uint64_t)count * STORED_REFERENCE_COST ||
+                 receive_within_credit(s, offset, end, saved);
     if (!alive)
         ask_for(m, f);
     for (int i = 0; i < count; i++) {

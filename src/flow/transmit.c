@@ -41,8 +41,11 @@ static uint64_t sendable(const struct session *s)
     uint64_t sent = replay_sent(&s->replay), end = s->limit + s->saved_out.total;
     if (end > s->raw_limit)
         end = s->raw_limit;
-    if (!s->credited)
+    if (!s->credited) {
         end = sent + s->mux->opening_left;
+        if (end > SESSION_RAW_WINDOW)
+            end = SESSION_RAW_WINDOW;
+    }
     if (end > s->replay.read)
         end = s->replay.read;
     return end > sent ? end - sent : 0;
@@ -86,7 +89,7 @@ static bool lingers(struct session *s, uint64_t waiting, uint64_t now_us)
     if (longest > SESSION_LINGER_MAX_US)
         longest = SESSION_LINGER_MAX_US;
     bool streaming = s->put_us != 0 && now_us - s->put_us < longest;
-    bool may = !s->urgent && s->out == HALF_OPEN && s->confirmed && replay_again_left(&s->replay) == 0 &&
+    bool may = !s->urgent && s->out == HALF_OPEN && replay_again_left(&s->replay) == 0 &&
                waiting < SESSION_LINGER_BYTES && longest >= MUX_LINGER_TICK_US;
     if (!may || (s->linger_us == 0 && !streaming) ||
         (s->linger_us != 0 && now_us - s->linger_us >= longest)) {
@@ -178,17 +181,23 @@ static struct session *next_session(struct mux *m, enum tunnel_role role)
 
 /* ---- writing ---- */
 
+/* What a session without a CREDIT has sent takes from the tunnel's opening credit what it costs. */
+static void count_opening(struct session *s)
+{
+    struct mux *m = s->mux;
+    uint64_t cost = replay_sent(&s->replay) - s->saved_out.total, all = m->opening_left + s->opening_used;
+    s->opening_used = cost < all ? cost : all;
+    m->opening_left = all - s->opening_used;
+}
+
 /* len bytes of the session went, as `cost` bytes on the wire. */
 static void account(struct session *s, unsigned slot, uint64_t offset, uint32_t len, uint32_t cost,
                     bool fresh)
 {
     struct mux *m = s->mux;
     struct mux_class *c = mux_class_of(m, s->class_index);
-    if (fresh && !s->credited) {
-        assert(len <= m->opening_left);
-        m->opening_left -= len;
-        s->opening_used += len;
-    }
+    if (!s->credited)
+        count_opening(s);
     if (s->slots[slot].end <= s->replay.acked || offset < s->slots[slot].from)
         s->slots[slot].from = offset;
     if (offset + len > s->slots[slot].end)
