@@ -346,7 +346,7 @@ void session_take_rst(struct session *s, const struct frame *f)
         session_set_out(s, HALF_DONE); /* the peer had everything and has forgotten the session; only its last
                                           ACK was lost */
         session_confirm_held(s, replay_sent(&s->replay));
-        replay_drop(&s->replay);       /* nothing of it goes again */
+        replay_drop(&s->replay); /* nothing of it goes again */
         transmit_forget(s);
         session_check_over(s);
         return;
