@@ -119,7 +119,8 @@ def test_what_was_measured_outlives_an_interrupt():
         process.communicate(timeout=60)
         assert process.returncode == 130, process.returncode
         assert os.listdir(folder) == ["found.json"], os.listdir(folder)
-        assert bench("--from", path).returncode == 0
+        done = bench("--from", path)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_cpu_is_said_where_a_clock_tick_is_little():

@@ -61,6 +61,7 @@ def test_load_sees_what_is_wrong():
         def relay(changes):
             """A relay that flips one byte of the answer, or drops its end."""
             listener = bed.far.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((bed.far.ip4, 9000))
             listener.listen()
             client, _ = listener.accept()
