@@ -68,6 +68,18 @@ struct keeper {
 
 /* ---- the machine ---- */
 
+/* A name that is wrong is for its author to mend; a disk that failed must not end what does without one. */
+static int store_prepare(const struct config *c, const struct keeper_user *user,
+                         char error[static CONFIG_ERROR_MAX])
+{
+    int err = keeper_store_make(c->store_path, user, error);
+    if (err != -EROFS && err != -ENOSPC && err != -EDQUOT && err != -EIO)
+        return err;
+    log_error("%s", error);
+    error[0] = '\0';
+    return 0;
+}
+
 static int machine_prepare(struct keeper *k, char error[static CONFIG_ERROR_MAX])
 {
     const struct config *c = k->config;
@@ -80,7 +92,7 @@ static int machine_prepare(struct keeper *k, char error[static CONFIG_ERROR_MAX]
     if (err == 0 && c->control != NULL)
         err = keeper_control_open(&k->control, c->control, &k->user, error);
     if (err == 0 && c->store_path != NULL)
-        err = keeper_store_make(c->store_path, &k->user, error);
+        err = store_prepare(c, &k->user, error);
     return err;
 }
 

@@ -168,5 +168,20 @@ def test_a_full_disk_means_memory_only():
         ends.wait_back("near")
 
 
+def test_a_disk_that_is_read_only_does_not_end_acceleration():
+    with Bed("lan") as bed, contextlib.ExitStack() as stack:
+        place = os.path.join(bed.folder, "disk")
+        os.mkdir(place)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8M,ro", "hawser-test", place], check=True)
+        stack.callback(subprocess.run, ["umount", "-l", place], check=True)
+        stack.callback(bed.close)
+        ends = Ends(bed, near={"path": os.path.join(place, "store")})
+        web = bed.nginx()
+        web.file("blob", SIZE)
+        down(bed, web, "blob")
+        ends.pair.near.wait_log(r"\[store\] path = .*Read-only file system; name a folder", PATIENCE_S)
+        assert cost(ends, lambda: down(bed, web, "blob")) < AGAIN
+
+
 if __name__ == "__main__":
     main(globals())
