@@ -26,6 +26,8 @@ struct early_list {
     uint64_t bytes, saved; /* of the slices; of those, come as references */
 };
 
+/* Whether so many more can be kept, but for memory. */
+bool early_has_room(const struct early_list *l, uint32_t entries);
 /* Keep a slice that is not empty. 1: kept, the reference is taken over; 0: held already; -ENOMEM: no memory,
  * or more than EARLY_MAX entries. Slices may overlap. */
 int early_keep(struct early_list *l, uint64_t offset, struct slice s, bool saved);

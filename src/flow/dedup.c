@@ -321,13 +321,14 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
     }
     if (resolved && memory && (uint32_t)checksum == f->stored.checksum)
         return count;
-    if (resolved && memory)
+    bool mismatches = resolved && memory, may_log = mismatches && session_may_log(m);
+    if (mismatches)
         m->mismatched_bytes += f->stored.raw_bytes;
-    if (resolved && memory && session_may_log(m))
+    if (may_log)
         log_warn("peer %s: bytes that it referred to are not what they were; asked for again", m->peer->name);
     while (count > 0)
         chunk_unref(pieces[--count].slice.chunk);
-    return memory ? -ENOENT : -ENOMEM;
+    return mismatches ? -ERR_CHECKSUM : memory ? -ENOENT : -ENOMEM;
 }
 
 /* All that the frame puts at addresses: the peer takes none of it for held before it hears of it. */
@@ -390,6 +391,17 @@ void mux_only_fill(struct mux *m, const struct frame *f)
     }
 }
 
+/* Nothing but long references, and a gap before them. They take next to no memory, and the bytes of the gap
+ * none as long as they are not here (those on a slower lane may be references, too), so only the number
+ * counts. */
+static bool takes_early(struct session *s, uint64_t from, uint64_t end, uint32_t count)
+{
+    if (early_has_room(&s->early, count))
+        return true;
+    session_note_missing(s, from, end);
+    return false;
+}
+
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk)
 {
     static _Thread_local struct decoded pieces[STORED_OPS_MAX];
@@ -404,7 +416,7 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
         return 0;
     }
     int count = decode(m, f, chunk, pieces);
-    if (m->mismatched_bytes > MUX_MISMATCHED_MAX_BYTES)
+    if (count == -ERR_CHECKSUM && m->mismatched_bytes > MUX_MISMATCHED_MAX_BYTES)
         return -ERR_WIRE_VALUE;
     if (count == -ENOMEM) { /* nothing that was asked for comes a second time */
         session_reset(s, FRAME_RST_OVERLOAD);
@@ -416,12 +428,14 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
             session_note_missing(s, offset, end);
         return 0;
     }
-    for (int i = 0; i < count; i++)
+    int long_references = 0;
+    for (int i = 0; i < count; i++) {
         saved += pieces[i].saved ? unpaid(pieces[i].slice.len) : 0;
-    /* References take next to nothing wherever they are in the stream, also when those before them are still
-     * on a slower lane: what is not here yet cannot be too much. */
-    bool alive = end - offset <= saved + (uint64_t)count * STORED_REFERENCE_COST ||
-                 receive_within_credit(s, offset, end, saved);
+        long_references += pieces[i].saved;
+    }
+    bool alive = offset > s->received && long_references == count
+                     ? takes_early(s, offset, end, (uint32_t)count)
+                     : receive_within_credit(s, offset, end, saved);
     if (!alive)
         ask_for(m, f);
     for (int i = 0; i < count; i++) {

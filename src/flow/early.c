@@ -53,6 +53,11 @@ static int grow(struct early_list *l)
     return 0;
 }
 
+bool early_has_room(const struct early_list *l, uint32_t entries)
+{
+    return l->count + entries <= EARLY_MAX;
+}
+
 int early_keep(struct early_list *l, uint64_t offset, struct slice s, bool saved)
 {
     uint32_t at = l->first + l->count;

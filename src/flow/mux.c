@@ -115,6 +115,8 @@ static void hold_is_over(evutil_socket_t fd, short what, void *arg)
     struct mux *m = arg;
     (void)fd;
     (void)what;
+    if (m->ending)
+        return; /* nothing is left to give up, and the peer's next mux may be there */
     uint64_t waited = clock_now_us() - m->down_us;
     if (waited < m->peer->hold_us) {
         each(m, drop_unconfirmed, FRAME_RST_TUNNEL);

@@ -465,7 +465,7 @@ static int need_file(struct shelf *s, const struct shelf_label *label, const str
 }
 
 /* A matter of this segment, or of this moment. */
-static bool is_passing(int err)
+bool shelf_is_passing(int err)
 {
     return err == -EEXIST || err == -ENOMEM || err == -ENOBUFS || err == -EMFILE || err == -ENFILE;
 }
@@ -485,7 +485,7 @@ int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct c
         err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts, added);
         if (fd >= 0)
             close(fd);
-        if (fd < 0 && is_passing(fd))
+        if (fd < 0 && shelf_is_passing(fd))
             err = 0;
     }
     s->counters.skipped_bytes += wanted - (s->counters.written_bytes - before);

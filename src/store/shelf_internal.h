@@ -45,6 +45,8 @@ struct shelf {
 void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial);
 struct shelf_file *shelf_find(const struct shelf *s, const struct segment_id *id);
 /* Another one, or negative. */
+/* Whether it may go better next time, and tells nothing of the file or the disk. */
+bool shelf_is_passing(int err);
 int shelf_open_file(const struct shelf *s, const struct shelf_file *f, int flags);
 /* [from, to) is in the file. */
 void shelf_note(struct shelf_file *f, uint32_t from, uint32_t to);

@@ -92,8 +92,8 @@ static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment
     }
     chunk_unref(out->chunk);
     intervals_clear(&out->filled);
-    if (sound == -ENOMEM)
-        return sound;
+    if (shelf_is_passing(sound))
+        return -ENOMEM;
     s->counters.bad_files++;
     int err = shelf_remove(s, f);
     (void)err; /* it stays in the list then, as one that was read */

@@ -269,12 +269,25 @@ static bool is_known_instance(const struct tunnel *t, const struct lane *l)
     return t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) == 0;
 }
 
+/* Whether one of its greetings tells of a life that has ended since: greetings may overtake each other. */
+static bool is_outdated(const struct tunnel *t, const struct lane *l)
+{
+    const uint8_t *theirs = lane_greeting(l)->instance;
+    bool outdated = memcmp(lane_own_greeting(l)->instance, t->instance, sizeof(t->instance)) != 0;
+    for (unsigned i = 0; i < TUNNEL_LEFT_KEPT; i++)
+        outdated = outdated || memcmp(theirs, t->left[i], sizeof(t->left[i])) == 0;
+    return outdated;
+}
+
 /* The sessions that we hold are the peer's too as long as its instance stays: what it gave up, it gave up
  * with the instance. */
 static void meet_instance(struct tunnel *t, const struct greeting *g)
 {
-    if (t->knows_peer && memcmp(t->peer_instance, g->instance, sizeof(g->instance)) != 0)
-        t->events->peer_restarted(t->owner);
+    if (memcmp(t->peer_instance, g->instance, sizeof(g->instance)) != 0) {
+        memcpy(t->left[t->left_next++ % TUNNEL_LEFT_KEPT], t->peer_instance, sizeof(t->peer_instance));
+        if (t->knows_peer)
+            t->events->peer_restarted(t->owner);
+    }
     memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
     t->knows_peer = true;
     t->opening_credit = g->opening_credit_bytes;
@@ -360,8 +373,10 @@ bool tunnel_settle(struct slot *s, struct lane *l)
     lane_attach(l, t->loop, &up_events, s);
     if (!tunnel_is_pinned(t->peer, lane_pin(l)))
         return false; /* a reload took the pin away while the lane was on its way here */
-    if (memcmp(lane_own_greeting(l)->instance, t->instance, sizeof(t->instance)) != 0)
-        return false; /* it told the peer of sessions that were given up since */
+    if (is_outdated(t, l)) {
+        log_info("peer %s: a lane that was greeted before sessions were given up is closed", t->peer->name);
+        return false;
+    }
     if (t->knows_peer && !is_known_instance(t, l)) {
         /* Lanes of the peer's last life may still bring what it sent: in the new one those ids mean other
          * sessions. */

@@ -81,6 +81,7 @@ static void dial_up(void *owner, struct lane *l)
     if (!tunnel_settle(s, l)) {
         lane_close(l);
         tunnel_bury(s->tunnel, l);
+        tunnel_want_redial(s); /* unless a better one is there */
     }
 }
 

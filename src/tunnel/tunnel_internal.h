@@ -9,7 +9,8 @@
 enum {
     TUNNEL_TICK_ACTIVE_US = 100000, /* while bytes move or are outstanding */
     TUNNEL_TICK_IDLE_US = 2500000,  /* while no session lives */
-    TUNNEL_BATCH_US = 5000,         /* of the link's rate */
+    TUNNEL_LEFT_KEPT = 4,
+    TUNNEL_BATCH_US = 5000, /* of the link's rate */
     TUNNEL_REDIAL_FIRST_US = 200000,
 };
 
@@ -55,6 +56,8 @@ struct tunnel {
     bool leader_is_old;           /* slot 0's lane came first, without the route of those after it */
     struct lane_counters retired; /* of lanes that are gone */
     uint8_t instance[GREETING_INSTANCE_BYTES], peer_instance[GREETING_INSTANCE_BYTES];
+    uint8_t left[TUNNEL_LEFT_KEPT][GREETING_INSTANCE_BYTES]; /* the peer's former ones, in turn; zero: none */
+    unsigned left_next;
     bool knows_peer, is_lower, knows_pin;
     uint8_t peer_pin[CONFIG_PIN_BYTES];
     uint32_t peer_source; /* tunnel_source_of that pin */

@@ -28,6 +28,7 @@ struct forged {
     struct segment_id id;     /* one reference */
     uint32_t off, len, spoil; /* spoil: added to the checksum */
     const uint8_t *bytes;     /* what is there */
+    uint32_t plain;           /* not a reference: operations of so many bytes each, in plain */
     uint64_t skip;            /* from where the session is */
     int result;
 };
@@ -47,8 +48,14 @@ static void give_reference(struct forged *g, struct rig_node *n)
     struct cursor_out out = cursor_out_over(chunk->bytes, CHUNK_STANDARD_BYTES);
     struct stored_writer w;
     ck_assert(stored_begin(&w, &out, s->id, s->received + g->skip));
-    ck_assert(stored_put_reference(&w, &g->id, g->off, g->len));
-    stored_end(&w, (uint32_t)stored_checksum(0, g->bytes, g->len) + g->spoil);
+    if (g->plain == 0) {
+        ck_assert(stored_put_reference(&w, &g->id, g->off, g->len));
+        stored_end(&w, (uint32_t)stored_checksum(0, g->bytes, g->len) + g->spoil);
+    } else {
+        for (uint32_t at = 0; at < g->len; at += g->plain)
+            memcpy(stored_put_literal(&w, NULL, 0, g->plain), g->bytes + at, g->plain);
+        stored_end(&w, 0);
+    }
     struct cursor block = cursor_over(chunk->bytes, (size_t)(out.at - chunk->bytes));
     struct frame f;
     ck_assert_int_eq(frame_next(&block, &f), 1);
@@ -435,6 +442,24 @@ START_TEST(a_peer_may_be_ahead_of_credit_where_references_came)
 }
 END_TEST
 
+/* Many small ones are not references, whatever each of them is. */
+START_TEST(plain_bytes_beyond_a_gap_take_credit)
+{
+    enum { PIECE = 64, FRAME = 500 * PIECE, FRAMES = 1000, OPENING = 65536 };
+    struct bed_end ends[2];
+    struct ahead a = {0};
+    bed_end();
+    bed_start((struct rig_options){.loops = 2, .growth = 4 * BED_MB, .opening_credit = OPENING});
+    bed_open(ends, 0, known, SPAN, known, 0);
+    for (uint64_t i = 0; i < FRAMES; i++)
+        ck_assert_int_eq(
+            forge((struct forged){.len = FRAME, .plain = PIECE, .bytes = known, .skip = 1 + i * FRAME}), 0);
+    rig_on(rig.nodes[1].home.loop, read_window, &a);
+    ck_assert_uint_le(progress().queued, a.window + OPENING);
+    bed_close(ends, 2);
+}
+END_TEST
+
 static void add(TCase *t)
 {
     tcase_add_checked_fixture(t, set_up, tear_down);
@@ -450,6 +475,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, a_reference_past_credit_or_end_resets_the_session, 0, 2);
     tcase_add_test(t, references_stop_at_the_raw_limit);
     tcase_add_loop_test(t, a_long_miss_is_pulled_in_windows, 4, 9);
+    tcase_add_test(t, plain_bytes_beyond_a_gap_take_credit);
     tcase_add_loop_test(t, a_peer_may_be_ahead_of_credit_where_references_came, 0, 3);
 }
 

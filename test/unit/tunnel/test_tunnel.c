@@ -433,6 +433,23 @@ START_TEST(a_peer_that_started_anew_is_told_before_up)
 }
 END_TEST
 
+/* Sessions are given up while a lane is under way: it is refused, and dialled again. round: how far it is. */
+START_TEST(a_lane_that_greeted_as_before_is_dialled_again)
+{
+    for (int round = 0; round < 40; round++) {
+        prepare(true, false, 1);
+        start_tunnel(0);
+        start_tunnel(1);
+        for (int i = 0; i < round && lanes_up(_i) == 0; i++)
+            step();
+        if (lanes_up(_i) == 0)
+            tunnel_forget(sides[_i].tunnel);
+        step_until(lanes_up(0) == 1 && lanes_up(1) == 1);
+        finish();
+    }
+}
+END_TEST
+
 /* _i: who gives the sessions up while the lanes are away; the other must hear of it. */
 START_TEST(a_peer_that_forgot_us_is_told)
 {
@@ -522,6 +539,7 @@ static void add(TCase *t)
     tcase_add_test(t, both_dial_each_other);
     tcase_add_test(t, a_peer_that_started_anew_is_told_before_up);
     tcase_add_loop_test(t, a_peer_that_forgot_us_is_told, 0, 2);
+    tcase_add_loop_test(t, a_lane_that_greeted_as_before_is_dialled_again, 0, 2);
     tcase_add_test(t, another_pin_or_fewer_lanes_close_lanes);
     tcase_add_test(t, a_peer_that_sleeps_holds_us_back);
     tcase_add_test(t, a_tunnel_is_freed_at_any_moment);
