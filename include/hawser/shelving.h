@@ -3,9 +3,8 @@
  * After a start each home asks for its segments, newest first, a few at a time, until there are no more or
  * its memory is used up; they are adopted (store.h) and the peers are told (mux_segment_adopted). Of the
  * others, and of what is evicted later, the store knows samples; what it then wants is read back and adopted
- * in the same way. No worker
- * ever waits for the disk: what is slow is later, what is too slow is not written and only cold after a
- * restart.
+ * in the same way. No worker ever waits for the disk: what is slow is later, what is too slow is not written
+ * and only cold after a restart.
  *
  * Made, begun, stopped and freed by the main thread; counters may be read by any. */
 #ifndef HAWSER_SHELVING_H

@@ -139,8 +139,9 @@ void store_cold_note(struct store *s, const struct segment_id *id, uint32_t sour
 /* The peer referred in vain to len bytes of this segment: if it is on disk only, and that source's or our
  * own, it is wanted for enough of them. */
 void store_want(struct store *s, uint32_t source, const struct segment_id *id, uint32_t len);
-/* The next one to be read; false: none is wanted, or it would have to push out what came back just now, or what
- * somebody uses: then it waits. After true store_cold_end is called, after store_cold_adopt or without; gone: there is no such file. */
+/* The next one to be read; false: none is wanted, or it would have to push out what came back just now, or
+ * what somebody uses: then it waits. After true store_cold_end is called, after store_cold_adopt or without;
+ * gone: there is no such file. */
 bool store_cold_next(struct store *s, struct segment_id *id);
 /* Like store_adopt, but it makes room, and is the last to be evicted. */
 int store_cold_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);

@@ -107,6 +107,7 @@ static int start_shelving(struct node *n, const struct config *c)
     if (err < 0)
         return err;
     memcpy(&n->store_seed, secret, sizeof(n->store_seed));
+    explicit_bzero(secret, sizeof(secret));
     signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write */
     return shelving_new(&n->shelving, c->store_path, c->store_size_bytes,
                         waiting_most < SHELVING_WAITING_MAX_BYTES ? waiting_most : SHELVING_WAITING_MAX_BYTES,

@@ -28,8 +28,8 @@ enum {
     BATCH_GUESSED_MIN_BYTES = 16 * 1024, /* while the link's rate is not configured */
     BATCH_MAX_BYTES = 64 * 1024,
     FILL_TURN_BYTES = 512 * 1024,
-    BATCH_SHARED_US = 2000,
-    EXPRESS_IDLE_US = 1000000,
+    BATCH_SHARED_US = 2000,    /* of the link's rate, while the express lane is used, */
+    EXPRESS_IDLE_US = 1000000, /* and that it is until it has sent nothing for so long */
 };
 
 static const struct lane_events up_events;
