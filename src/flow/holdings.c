@@ -180,6 +180,7 @@ bool holdings_take_asked(struct holdings *h, const struct segment_id *id, uint32
     if (one == NULL || intervals_next_from(&one->kinds[HOLDINGS_ASKED], off) >= off + len)
         return false;
     remove_span(h, one, HOLDINGS_ASKED, off, len);
+    discard_if_empty(h, one);
     return true;
 }
 
