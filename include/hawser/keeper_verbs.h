@@ -139,6 +139,8 @@ enum keeper_took keeper_verbs_take(struct keeper_verbs *v, int fd, bool calls, u
 /* Send a reply; its serial, result and count are set. */
 void keeper_verbs_reply(int fd, struct keeper_reply *reply, const char *text);
 
+/* One packet, and a descriptor with it unless that is negative; flags of sendmsg. 0 or -errno. */
+int keeper_packet_send(int to, const void *bytes, size_t len, int fd, int flags);
 /* Send an event; with RELOAD the text, in a sealed memfd. -EAGAIN: the engine does not read. */
 int keeper_event_send(int fd, uint32_t event, uint32_t generation, const char *text, size_t text_bytes);
 

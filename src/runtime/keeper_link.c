@@ -128,32 +128,10 @@ enum keeper_event keeper_link_read(struct keeper_link *l, struct config **config
     return event;
 }
 
-/* ---- packets ---- */
-
 /* fd goes along unless negative. 0 or -errno. */
-static int send_packet(int to, const struct keeper_message *m, size_t payload_bytes, int fd, int flags)
+static int send_message(int to, const struct keeper_message *m, size_t payload_bytes, int fd, int flags)
 {
-    union {
-        char bytes[CMSG_SPACE(sizeof(int))];
-        struct cmsghdr align;
-    } control = {.bytes = {0}};
-    struct keeper_message copy = *m;
-    struct iovec part = {.iov_base = &copy, .iov_len = sizeof(m->head) + payload_bytes};
-    struct msghdr h = {.msg_iov = &part, .msg_iovlen = 1};
-    if (fd >= 0) {
-        h.msg_control = &control;
-        h.msg_controllen = sizeof(control);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&h);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &fd, sizeof(int));
-    }
-    ssize_t n;
-    do {
-        n = sendmsg(to, &h, MSG_NOSIGNAL | flags);
-    } while (n < 0 && errno == EINTR);
-    return n < 0 ? -errno : 0;
+    return keeper_packet_send(to, m, sizeof(m->head) + payload_bytes, fd, flags);
 }
 
 /* ---- notes ---- */
@@ -161,7 +139,7 @@ static int send_packet(int to, const struct keeper_message *m, size_t payload_by
 /* 0 or -errno; -EAGAIN: the keeper is busy and the socket full. */
 static int note(const struct keeper_link *l, const struct keeper_message *m, size_t payload_bytes)
 {
-    return send_packet(l->note_fd, m, payload_bytes, -1, MSG_DONTWAIT);
+    return send_message(l->note_fd, m, payload_bytes, -1, MSG_DONTWAIT);
 }
 
 /* A keeper that is gone shows as GONE; only what waits for room is worth keeping. */
@@ -232,7 +210,7 @@ void keeper_lane_congestion(struct keeper_link *l, int fd, const char *name)
 {
     struct keeper_message m = {.head.verb = KEEPER_VERB_LANE_CONGESTION};
     snprintf(m.is.congestion.name, sizeof(m.is.congestion.name), "%s", name);
-    if (must_wait(send_packet(l->note_fd, &m, sizeof(m.is.congestion), fd, MSG_DONTWAIT)))
+    if (must_wait(send_message(l->note_fd, &m, sizeof(m.is.congestion), fd, MSG_DONTWAIT)))
         log_debug("the keeper is busy: a lane keeps its congestion control as it is");
 }
 
@@ -259,7 +237,7 @@ static int call(struct keeper_link *l, struct keeper_message *m, size_t payload_
 {
     pthread_mutex_lock(&l->calling);
     m->head.serial = ++l->serial;
-    int err = send_packet(l->call_fd, m, payload_bytes, fd, 0);
+    int err = send_message(l->call_fd, m, payload_bytes, fd, 0);
     if (err == 0)
         err = call_wait(l, m->head.serial, reply);
     pthread_mutex_unlock(&l->calling);

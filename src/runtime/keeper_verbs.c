@@ -355,29 +355,40 @@ static int text_memfd(const char *text, size_t text_bytes)
     return fd;
 }
 
-int keeper_event_send(int fd, uint32_t event, uint32_t generation, const char *text, size_t text_bytes)
+int keeper_packet_send(int to, const void *bytes, size_t len, int fd, int flags)
 {
     union {
         char bytes[CMSG_SPACE(sizeof(int))];
         struct cmsghdr align;
     } control = {.bytes = {0}};
-    struct keeper_event_message m = {.event = event, .generation = generation, .text_bytes = text_bytes};
-    struct iovec part = {.iov_base = &m, .iov_len = sizeof(m)};
+    struct iovec part = {.iov_base = (void *)(uintptr_t)bytes, .iov_len = len};
     struct msghdr h = {.msg_iov = &part, .msg_iovlen = 1};
-    int memfd = -1;
-    if (text != NULL) {
-        memfd = text_memfd(text, text_bytes);
-        if (memfd < 0)
-            return memfd;
+    if (fd >= 0) {
         h.msg_control = &control;
         h.msg_controllen = sizeof(control);
         struct cmsghdr *c = CMSG_FIRSTHDR(&h);
         c->cmsg_level = SOL_SOCKET;
         c->cmsg_type = SCM_RIGHTS;
         c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &memfd, sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(int));
     }
-    int err = sendmsg(fd, &h, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+    ssize_t n;
+    do {
+        n = sendmsg(to, &h, MSG_NOSIGNAL | flags);
+    } while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : 0;
+}
+
+int keeper_event_send(int fd, uint32_t event, uint32_t generation, const char *text, size_t text_bytes)
+{
+    struct keeper_event_message m = {.event = event, .generation = generation, .text_bytes = text_bytes};
+    int memfd = -1;
+    if (text != NULL) {
+        memfd = text_memfd(text, text_bytes);
+        if (memfd < 0)
+            return memfd;
+    }
+    int err = keeper_packet_send(fd, &m, sizeof(m), memfd, MSG_DONTWAIT);
     if (memfd >= 0)
         close(memfd);
     return err;
