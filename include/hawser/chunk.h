@@ -25,6 +25,10 @@ static inline bool segment_id_equal(const struct segment_id *a, const struct seg
     return a->epoch == b->epoch && a->number == b->number;
 }
 
+/* Keys of a map by name (XXH3). A peer picks names at will, so the seed is secret; two names may share a key.
+ */
+uint64_t segment_id_hash(const struct segment_id *id, uint64_t seed);
+
 struct chunk {
     _Atomic uint32_t refs;
     uint32_t cap; /* bytes */

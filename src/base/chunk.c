@@ -7,6 +7,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
 enum { SPARE_MAX = 64, MERGED_BYTES = 4096, HUGE_PAGE_BYTES = 2 << 20 };
 
 static _Thread_local struct {
@@ -15,6 +18,12 @@ static _Thread_local struct {
 } spare;
 
 static _Atomic uint64_t bytes_total;
+
+uint64_t segment_id_hash(const struct segment_id *id, uint64_t seed)
+{
+    uint64_t words[2] = {id->epoch, id->number};
+    return XXH3_64bits_withSeed(words, sizeof(words), seed);
+}
 
 struct chunk *chunk_new(size_t cap)
 {

@@ -9,18 +9,9 @@ struct holding {
     struct intervals kinds[KINDS];
 };
 
-/* splitmix64 */
-static uint64_t mix(uint64_t v)
-{
-    v = (v ^ v >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
-    v = (v ^ v >> 27) * UINT64_C(0x94d049bb133111eb);
-    return v ^ v >> 31;
-}
-
-/* Two names of one key are as good as impossible without the salt; the id tells. */
 static uint64_t key_of(const struct holdings *h, const struct segment_id *id)
 {
-    return mix(mix(id->epoch + h->salt) ^ (id->number + (h->salt << 32 | h->salt >> 32)));
+    return segment_id_hash(id, h->salt);
 }
 
 static struct holding *find(const struct holdings *h, const struct segment_id *id)

@@ -4,17 +4,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "store_internal.h"
 
 enum { HUGE_PAGE_BYTES = 2 << 20 };
 
 uint64_t segment_name_key(const struct store *s, const struct segment_id *id)
 {
-    uint64_t words[2] = {id->epoch, id->number};
-    return XXH3_64bits_withSeed(words, sizeof(words), s->seed);
+    return segment_id_hash(id, s->seed);
 }
 
 struct segment *segment_find(const struct store *s, const struct segment_id *id)

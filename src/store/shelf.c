@@ -16,9 +16,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include "shelf_internal.h"
 
 enum { BLOCK_BYTES = 4096, FILE_SHARE_BYTES = 256 << 10, RECORDS_AT_ONCE = 32, SERIAL_DIGITS = 16 };
@@ -35,11 +32,9 @@ void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial)
 
 /* ---- the catalogue ---- */
 
-/* Salted: a peer picks names of segments at will. */
 static uint64_t key_of(const struct shelf *s, const struct segment_id *id)
 {
-    uint64_t words[2] = {id->epoch, id->number};
-    return XXH3_64bits_withSeed(words, sizeof(words), s->salt);
+    return segment_id_hash(id, s->salt);
 }
 
 struct shelf_file *shelf_find(const struct shelf *s, const struct segment_id *id)
