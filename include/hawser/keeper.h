@@ -90,10 +90,6 @@ void keeper_lane_route(struct keeper_link *l, const struct addr *peer, uint32_t 
 int keeper_lane_socket(struct keeper_link *l, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
                        const char *congestion);
 
-/* Any thread, no reply, never blocks (what the keeper is too busy for is left as it is): the lane's
- * congestion control begins anew as this one. name as above, not "". */
-void keeper_lane_congestion(struct keeper_link *l, int fd, const char *name);
-
 /* Any thread, the reply is waited for: see kernel_count_peer_down. */
 int keeper_count_peer_down(struct keeper_link *l, uint64_t *out);
 

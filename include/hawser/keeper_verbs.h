@@ -29,7 +29,6 @@ enum {
     X(ADD_REFUSED, sizeof(struct keeper_refused), false, false)                                              \
     X(LANE_ROUTE, sizeof(struct keeper_route), false, false)                                                 \
     X(LANE_SOCKET, sizeof(struct keeper_socket), true, true)                                                 \
-    X(LANE_CONGESTION, sizeof(struct keeper_congestion), false, true)                                        \
     X(COUNT_PEER_DOWN, 0, true, false)                                                                       \
     X(RELOAD, 0, true, false)
 
@@ -61,9 +60,6 @@ struct keeper_socket {
     uint64_t rcvbuf_bytes, sndbuf_bytes;
     char congestion[KEEPER_CONGESTION_MAX];
 };
-struct keeper_congestion {
-    char name[KEEPER_CONGESTION_MAX];
-};
 struct keeper_message {
     struct keeper_head head;
     union {
@@ -71,7 +67,6 @@ struct keeper_message {
         struct keeper_refused refused;
         struct keeper_route route;
         struct keeper_socket socket;
-        struct keeper_congestion congestion;
     } is;
 };
 _Static_assert(offsetof(struct keeper_message, is) == sizeof(struct keeper_head),

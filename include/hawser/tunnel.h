@@ -38,8 +38,6 @@ struct tunnel_world {
     /* Privileged socket options; may fail, the lane then runs with what it has. */
     int (*lane_socket)(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t sndbuf_bytes,
                        const char *congestion);
-    /* Begin anew with this congestion control, soon: nothing is waited for. */
-    void (*lane_congestion)(void *owner, int fd, const char *name);
     void (*lane_route)(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd);
     /* A better estimate of the link to this peer, to be remembered. */
     void (*learned)(void *owner, const char *peer_name, uint64_t rate_bits_per_s, uint64_t rtt_us);

@@ -206,14 +206,6 @@ void keeper_lane_route(struct keeper_link *l, const struct addr *peer, uint32_t 
         log_warn("the keeper is busy: a lane starts with the kernel's own initial window");
 }
 
-void keeper_lane_congestion(struct keeper_link *l, int fd, const char *name)
-{
-    struct keeper_message m = {.head.verb = KEEPER_VERB_LANE_CONGESTION};
-    snprintf(m.is.congestion.name, sizeof(m.is.congestion.name), "%s", name);
-    if (must_wait(send_message(l->note_fd, &m, sizeof(m.is.congestion), fd, MSG_DONTWAIT)))
-        log_debug("the keeper is busy: a lane keeps its congestion control as it is");
-}
-
 /* ---- calls ---- */
 
 /* The reply to this serial; those to calls that were given up on are passed over. */

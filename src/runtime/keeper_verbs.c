@@ -201,21 +201,6 @@ static const char *do_lane_socket(struct keeper_verbs *v, const struct keeper_so
     return NULL;
 }
 
-/* Begun anew even where it is the same already, to which the kernel alone would say nothing. */
-static const char *do_lane_congestion(struct keeper_verbs *v, const struct keeper_congestion *c, int fd)
-{
-    if (!is_tcp(fd))
-        return "the descriptor is no TCP socket";
-    if (!congestion_is_valid(c->name) || c->name[0] == '\0')
-        return "the name of the congestion control is not one";
-    int err = v->actions->kernel_lane_socket(fd, 0, 0, "reno");
-    if (err == 0)
-        err = v->actions->kernel_lane_socket(fd, 0, 0, c->name);
-    if (err < 0)
-        log_warn("cannot set a lane's congestion control to %s: %s", c->name, err_text(err));
-    return NULL;
-}
-
 /* ---- taking and answering ---- */
 
 struct taken {
@@ -278,8 +263,6 @@ static const char *perform(struct keeper_verbs *v, const struct taken *t, struct
         return do_lane_route(v, &m->is.route);
     case KEEPER_VERB_LANE_SOCKET:
         return do_lane_socket(v, &m->is.socket, t->fd, &reply->result);
-    case KEEPER_VERB_LANE_CONGESTION:
-        return do_lane_congestion(v, &m->is.congestion, t->fd);
     case KEEPER_VERB_COUNT_PEER_DOWN:
         reply->result =
             v->kernel == NULL ? -EAGAIN : v->actions->kernel_count_peer_down(v->kernel, &reply->count);

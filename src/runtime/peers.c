@@ -23,12 +23,6 @@ static int lend_lane_socket(void *owner, int fd, uint64_t rcvbuf_bytes, uint64_t
     return err;
 }
 
-static void lend_lane_congestion(void *owner, int fd, const char *name)
-{
-    struct node *n = owner;
-    keeper_lane_congestion(n->keeper, fd, name);
-}
-
 static void lend_lane_route(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd)
 {
     struct node *n = owner;
@@ -395,7 +389,6 @@ void peers_lend_worlds(struct node *n)
 {
     n->tunnel_world.owner = n;
     n->tunnel_world.lane_socket = lend_lane_socket;
-    n->tunnel_world.lane_congestion = lend_lane_congestion;
     n->tunnel_world.lane_route = lend_lane_route;
     n->tunnel_world.learned = lend_learned;
     n->tunnel_world.instance = lend_instance;

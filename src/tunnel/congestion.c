@@ -1,4 +1,7 @@
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "hawser/clock.h"
 #include "tunnel_internal.h"
@@ -28,11 +31,22 @@ const char *tunnel_congestion(const struct config_peer *p)
     return is_auto(p) ? "bbr" : p->congestion;
 }
 
+static bool run(int fd, const char *name)
+{
+    return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) == 0;
+}
+
+/* Another one between: to the name that it has the kernel says nothing. Any process may choose bbr and reno;
+ * where tcp_allowed_congestion_control forbids it the keeper helps, and the lane does not begin anew. */
 static void choose(struct slot *s, const char *name)
 {
     const struct tunnel_world *w = s->tunnel->world;
-    w->lane_congestion(w->owner, lane_fd(s->lane), name);
+    int fd = lane_fd(s->lane);
     s->chosen_us = clock_now_us();
+    if (run(fd, "reno") && run(fd, name))
+        return;
+    s->choice_is_privileged = true;
+    w->lane_socket(w->owner, fd, 0, 0, name);
 }
 
 void tunnel_settle_congestion(struct slot *s, uint64_t rtt_us)
@@ -49,7 +63,8 @@ void tunnel_refresh_congestion(struct slot *s, uint64_t now_us)
 {
     const char *name = tunnel_congestion(s->tunnel->peer);
     bool paced = s->pacing != UINT64_MAX, idle = now_us - s->carried_us > IDLE_US;
-    if (!paced || !idle || s->short_path || now_us - s->chosen_us < FRESH_US || strcmp(name, "bbr") != 0)
+    if (!paced || !idle || s->short_path || s->choice_is_privileged || now_us - s->chosen_us < FRESH_US ||
+        strcmp(name, "bbr") != 0)
         return;
     choose(s, name);
 }

@@ -12,6 +12,7 @@
 #include "hawser/clock.h"
 #include "hawser/identity.h"
 #include "hawser/log.h"
+#include "lane_out.h"
 #include "lane_stream.h"
 
 /* The bytes' way out: frames are put into the thread's stage, lane_commit makes a block of them
@@ -41,13 +42,11 @@ struct lane {
     int fd;
     enum lane_state state;
     bool server, readable, writable, hangup, attached;
-    bool short_queue;
     int failure;
     struct endpoint remote;
     uint8_t pin[CONFIG_PIN_BYTES];
 
-    uint8_t *out; /* LANE_OUT_BYTES while anything waits */
-    size_t out_head, out_tail;
+    struct lane_out out;
 
     struct chunk *in;
     uint32_t in_start, in_fill; /* [start, fill) is not parsed yet */
@@ -78,23 +77,11 @@ static int out_bio_write(BIO *bio, const char *bytes, int len)
 {
     struct lane *l = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (l->out == NULL) {
-        l->out = malloc(LANE_OUT_BYTES);
-        if (l->out == NULL)
-            return -1;
-        l->out_head = l->out_tail = 0;
-    }
-    if (l->out_head > 0 && l->out_tail + (size_t)len > LANE_OUT_BYTES) {
-        memmove(l->out, l->out + l->out_head, l->out_tail - l->out_head);
-        l->out_tail -= l->out_head;
-        l->out_head = 0;
-    }
-    if (l->out_tail + (size_t)len > LANE_OUT_BYTES) {
+    int err = lane_out_put(&l->out, bytes, (size_t)len);
+    if (err == -ENOBUFS)
         BIO_set_retry_write(bio);
+    if (err < 0)
         return -1;
-    }
-    memcpy(l->out + l->out_tail, bytes, (size_t)len);
-    l->out_tail += (size_t)len;
     return len;
 }
 
@@ -160,9 +147,7 @@ static void stop_events(struct lane *l)
 
 static void release_buffers(struct lane *l)
 {
-    free(l->out);
-    l->out = NULL;
-    l->out_head = l->out_tail = 0;
+    lane_out_free(&l->out);
     chunk_unref(l->in);
     l->in = NULL;
     l->in_start = l->in_fill = 0;
@@ -216,42 +201,30 @@ void lane_set_queue(struct lane *l, uint32_t bytes)
 {
     int lowat = (int)bytes;
     setsockopt(l->fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &lowat, sizeof(lowat));
-    l->short_queue = bytes < LANE_LONG_QUEUE_BYTES;
+    l->out.short_queue = bytes < LANE_LONG_QUEUE_BYTES;
 }
 
 size_t lane_flush(struct lane *l)
 {
-    while (l->writable && l->out_tail > l->out_head) {
-        ssize_t n = send(l->fd, l->out + l->out_head, l->out_tail - l->out_head,
-                         MSG_NOSIGNAL | (l->short_queue ? MSG_EOR : 0));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN) {
-            l->writable = false;
-            break;
-        }
+    while (l->writable && lane_out_waiting(&l->out) > 0) {
+        ssize_t n = lane_out_send(&l->out, l->fd);
         if (n < 0) {
             l->writable = false;
-            fail_later(l, -errno);
+            if (n != -EAGAIN)
+                fail_later(l, (int)n);
             break;
         }
-        l->out_head += (size_t)n;
         l->counters.out_bytes += (uint64_t)n;
-        l->counters.last_out_us = clock_now_us();
+        l->counters.last_out_us = l->out.sent_us;
     }
-    if (l->out != NULL && l->out_head == l->out_tail) {
-        if (l->writable) {
-            free(l->out); /* nothing waits: an idle lane holds nothing */
-            l->out = NULL;
-        }
-        l->out_head = l->out_tail = 0;
-    }
-    return l->out_tail - l->out_head;
+    if (l->writable)
+        lane_out_free(&l->out); /* nothing waits: an idle lane holds nothing */
+    return lane_out_waiting(&l->out);
 }
 
 uint32_t lane_room(const struct lane *l)
 {
-    size_t left = LANE_OUT_BYTES - (l->out_tail - l->out_head);
+    size_t left = LANE_OUT_BYTES - lane_out_waiting(&l->out);
     if (l->state != LANE_UP || l->failure != 0 || left < LANE_RECORD_MAX)
         return 0;
     if (!l->stream.compresses || left < LANE_BLOCK_MAX + LANE_OUT_EXTRA)

@@ -139,11 +139,6 @@ static __attribute__((unused)) int rig_lane_socket(void *owner, int fd, uint64_t
     return 0;
 }
 
-static __attribute__((unused)) void rig_lane_congestion(void *owner, int fd, const char *name)
-{
-    (void)owner, (void)fd, (void)name;
-}
-
 static __attribute__((unused)) void rig_lane_route(void *owner, const struct addr *peer, uint32_t initcwnd,
                                                    uint32_t initrwnd)
 {
@@ -353,7 +348,6 @@ static __attribute__((unused)) void rig_prepare_node(struct rig *r, int number)
         .opening_credit_bytes = o->opening_credit > 0 ? o->opening_credit : 16 << 20,
         .owner = n,
         .lane_socket = rig_lane_socket,
-        .lane_congestion = rig_lane_congestion,
         .lane_route = rig_lane_route,
         .learned = rig_learned,
         .instance = rig_instance,

@@ -628,25 +628,6 @@ START_TEST(verbs_that_do_not_exist_or_come_the_wrong_way)
 }
 END_TEST
 
-START_TEST(congestion_of_a_lane_begins_anew)
-{
-    int fd = tcp(AF_INET), udp = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    keeper_lane_congestion(l, fd, "bbr");
-    ck_assert_int_eq(take_from(false), KEEPER_TOOK_DONE);
-    ck_assert_uint_eq(kernel.lane_socket, 2); /* another one between */
-    ck_assert_str_eq(kernel.congestion, "bbr");
-    keeper_lane_congestion(l, udp, "bbr");
-    keeper_lane_congestion(l, fd, "");
-    keeper_lane_congestion(l, fd, "Bbr");
-    keeper_lane_congestion(l, -1, "bbr");
-    for (int i = 0; i < 4; i++)
-        ck_assert_int_eq(take_from(false), KEEPER_TOOK_DONE);
-    ck_assert_uint_eq(kernel.lane_socket, 2);
-    close(udp);
-    close(fd);
-}
-END_TEST
-
 START_TEST(descriptors_that_should_not_be_there_are_closed)
 {
     int fds[4] = {tcp(AF_INET), tcp(AF_INET), tcp(AF_INET), tcp(AF_INET)};
@@ -798,7 +779,6 @@ static void add_tests(TCase *tc)
     tcase_add_test(tc, route_to_nobody);
     tcase_add_test(tc, route_out_of_range);
     tcase_add_test(tc, socket_of_a_lane);
-    tcase_add_test(tc, congestion_of_a_lane_begins_anew);
     tcase_add_test(tc, socket_that_is_none);
     tcase_add_test(tc, socket_options_out_of_range);
     tcase_add_test(tc, threads_get_their_own_replies_and_the_main_one_its_events);

@@ -103,11 +103,6 @@ static int lane_socket(void *owner, int fd, uint64_t rcvbuf, uint64_t sndbuf, co
     return 0;
 }
 
-static void lane_congestion(void *owner, int fd, const char *name)
-{
-    (void)owner, (void)fd, (void)name;
-}
-
 static void lane_route(void *owner, const struct addr *peer, uint32_t initcwnd, uint32_t initrwnd)
 {
     (void)owner, (void)peer, (void)initcwnd, (void)initrwnd;
@@ -169,7 +164,6 @@ static void prepare(bool dials_0, bool dials_1, unsigned lanes)
                                          .opening_credit_bytes = 1000 + (uint64_t)i,
                                          .owner = s,
                                          .lane_socket = lane_socket,
-                                         .lane_congestion = lane_congestion,
                                          .lane_route = lane_route,
                                          .learned = learned,
                                          .instance = new_instance};
