@@ -360,7 +360,7 @@ START_TEST(references_stop_at_the_raw_limit)
         moved = p.sent;
         ck_assert_msg(clock_now_us() - since < RIG_HANG_S * 1000000ull, "sent %llu of %llu",
                       (unsigned long long)p.sent, (unsigned long long)p.raw_limit);
-    } while (p.sent < p.raw_limit);
+    } while (p.raw_limit == 0 || p.sent < p.raw_limit); /* 0: not answered yet */
     ck_assert_uint_eq(p.sent, p.raw_limit);
     ck_assert_uint_le(p.queued, SESSION_RAW_WINDOW);
     ck_assert_uint_lt(budget_used(&rig.nodes[1].memory.growth), SESSION_WINDOW_MAX);
