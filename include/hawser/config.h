@@ -97,6 +97,7 @@ struct config {
     char *identity;                    /* folder */
     char user[CONFIG_NAME_MAX];        /* "" = not set */
     uint32_t workers_min, workers_max; /* auto: both the number of CPUs */
+    uint32_t homes;                    /* 0: not set, by the peers' rates */
     uint64_t memory_bytes;             /* resolved from bytes or % of RAM; at least 32M */
     uint32_t sessions_max;             /* budget; default 65536 */
     uint64_t connect_timeout_us;       /* default 10 s */

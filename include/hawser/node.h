@@ -104,6 +104,7 @@ struct node {
     struct worker *workers[NODE_WORKERS_MAX];
     _Atomic size_t worker_count; /* slots used, retired ones included */
     size_t workers_min, workers_max;
+    size_t homes; /* of workers_min, the first */
     struct balance_size size;
 
     pthread_mutex_t peers_lock;
@@ -140,7 +141,7 @@ struct node {
 };
 
 /* ---- worker.c ---- */
-/* Start a thread. permanent workers can be homes. 0 or -errno. Main. */
+/* Start a thread. The first of the permanent workers are homes. 0 or -errno. Main. */
 int worker_start(struct node *n, bool permanent);
 /* Stop all, join, free. Main, after every mux has ended. */
 void workers_stop(struct node *n);

@@ -88,6 +88,21 @@ const struct config_option config_options[] = {
      .help = "Worker threads. MIN of them are permanent, those up to MAX come and go with the load. auto is "
              "one for each CPU that hawserd may use."},
     {.section = CONFIG_SECTION_NODE,
+     .key = "homes",
+     .type = CONFIG_TYPE_COUNT,
+     AT(homes),
+     .flags = CONFIG_RESTART,
+     .min = 1,
+     .max = CONFIG_WORKERS_MAX,
+     .absent =
+         "one, and one more for each 1 Gbit/s above the first that the peers' rates add up to (100 Mbit/s "
+         "for a peer without rate)",
+     .syntax = "N",
+     .help = "How many of the permanent workers carry tunnels and keep a store. Peers at one home share its "
+             "store: "
+             "what one of them was sent is known when another one asks for it. A home carries new bytes "
+             "as fast as one CPU can."},
+    {.section = CONFIG_SECTION_NODE,
      .key = "memory",
      .type = CONFIG_TYPE_MEMORY,
      AT(memory_bytes),
@@ -291,8 +306,10 @@ const struct config_option config_options[] = {
      .syntax = "SIZE",
      .help =
          "The most that the store takes on disk; the oldest goes first. What is read back after a start is "
-         "the newest, as much as fits into the store's half of memory in [node]. The rest comes back when it is "
-         "met again: its beginning crosses once more, then the segments of 16M are read, and the others pushed "
+         "the newest, as much as fits into the store's half of memory in [node]. The rest comes back when it "
+         "is "
+         "met again: its beginning crosses once more, then the segments of 16M are read, and the others "
+         "pushed "
          "out for them."},
 
     {.section = CONFIG_SECTION_CLASS,

@@ -436,6 +436,8 @@ bool config_value_equal(const struct config_option *o, const void *a, const void
     }
     if (o->type == CONFIG_TYPE_INTERFACES)
         return interfaces_equal(a, b);
+    if (o->type == CONFIG_TYPE_COUNT)
+        return *(const uint32_t *)x == *(const uint32_t *)y;
     if (o->type == CONFIG_TYPE_PORT)
         return *(const uint16_t *)x == *(const uint16_t *)y;
     if (o->type == CONFIG_TYPE_CHOICE)

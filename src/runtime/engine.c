@@ -21,6 +21,8 @@ enum {
     DESCRIPTORS_SPARE = 256,
     SAVE_LINKS_EVERY_S = 10,
     LOOK_AT_ADDRESSES_EVERY_S = 15,
+    RATE_OF_A_HOME = 1000000000, /* bits a second; a CPU carries new bytes at twice that */
+    RATE_UNKNOWN = 100000000,
     HEAP_KEEP_BYTES = 256 << 20,
     HEAP_MMAP_BYTES = 4 << 20,
     SHELVING_WAITING_MAX_BYTES = 128 << 20,
@@ -121,7 +123,7 @@ static int begin_shelving(struct node *n)
     int err = 0;
     if (n->shelving == NULL)
         return 0;
-    for (size_t i = 0; i < n->workers_min && err == 0; i++)
+    for (size_t i = 0; i < n->homes && err == 0; i++)
         err = shelving_add_home(n->shelving, &n->workers[i]->host);
     for (size_t i = 0; i < c->peer_count && err == 0; i++) {
         for (size_t k = 0; k < c->peers[i].pin_count && err == 0; k++)
@@ -133,9 +135,24 @@ static int begin_shelving(struct node *n)
     return err;
 }
 
+/* Peers at one home have one store: as few as the links need. */
+static size_t homes_of(const struct config *c, size_t workers)
+{
+    uint64_t rates = 0, homes = c->homes;
+    for (size_t i = 0; i < c->peer_count; i++)
+        rates += c->peers[i].rate_bits_per_s != 0 ? c->peers[i].rate_bits_per_s : RATE_UNKNOWN;
+    if (homes == 0) {
+        homes = (rates + RATE_OF_A_HOME - 1) / RATE_OF_A_HOME;
+        homes = homes < c->peer_count ? homes : c->peer_count;
+    }
+    homes = homes > 0 ? homes : 1;
+    return homes < workers ? (size_t)homes : workers;
+}
+
 static int start_workers(struct node *n, const struct config *c)
 {
     n->workers_min = c->workers_min < NODE_WORKERS_MAX ? c->workers_min : NODE_WORKERS_MAX;
+    n->homes = homes_of(c, n->workers_min);
     n->workers_max = c->workers_max < NODE_WORKERS_MAX ? c->workers_max : NODE_WORKERS_MAX;
     for (size_t i = 0; i < n->workers_min; i++) {
         int err = worker_start(n, true);
@@ -237,7 +254,7 @@ static void stop(struct node *n, int exit_code)
 
 static void apply(struct node *n, struct config *config)
 {
-    char keys[256] = "";
+    char keys[320] = "";
     if (config_restart_needed(n->boot_config, config, keys, sizeof(keys)) > 0)
         log_warn("needs a restart to take effect: %s", keys);
     struct landscape *l = NULL;

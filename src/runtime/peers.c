@@ -450,9 +450,9 @@ static void apply_on_home(struct worker *w, void *arg)
 static struct worker *choose_home(struct node *n)
 {
     struct worker *best = NULL;
-    for (size_t i = 0; i < atomic_load(&n->worker_count); i++) {
+    for (size_t i = 0; i < n->homes; i++) {
         struct worker *w = n->workers[i];
-        if (w->permanent && (best == NULL || w->homed < best->homed))
+        if (best == NULL || w->homed < best->homed)
             best = w;
     }
     best->homed++;

@@ -99,10 +99,7 @@ static int make_store(struct worker *w)
         return 0;
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EIO;
-    size_t peers = w->node->boot_config->peer_count,
-           homes = w->node->workers_min < peers ? w->node->workers_min : peers;
-    uint64_t share =
-        homes > 1 ? memory->cap / homes : memory->cap; /* else the first that is busy takes all */
+    uint64_t share = memory->cap / w->node->homes; /* else the first that is busy takes all */
     if (share < STORE_LEAST_BYTES)
         share = STORE_LEAST_BYTES;
     bool on_disk = w->node->shelving != NULL;
@@ -160,7 +157,7 @@ int worker_start(struct node *n, bool permanent)
     w->landscape = landscape_ref(n->landscape);
     TAILQ_INIT(&w->host.muxes);
     err = loop_new(&w->host.loop);
-    if (err == 0 && permanent)
+    if (err == 0 && slot < n->homes)
         err = make_store(w);
     if (err == 0 && permanent)
         err = greeter_new(&w->greeter, w->host.loop, &n->greeter_world);

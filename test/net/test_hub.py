@@ -32,6 +32,22 @@ def test_three_branches_and_a_hub():
         wait_no_sessions(*pair.all())
 
 
+def test_what_branches_have_in_common_is_stored_once():
+    """Few peers, or slow ones, have one home, and so one store; a home more costs a copy more."""
+    size = 4_000_000
+    for homes in (None, "2"):
+        with Bed("lan", branches=2) as bed:
+            pair = bed.pair(far={"node": {"workers": "2"} | ({"homes": homes} if homes else {})})
+            web = bed.nginx()
+            web.file("blob", size)
+            for branch in bed.branches:
+                bed.download(branch.client, web, "blob")
+            store = pair.far.ctl("store")
+            copies = int(homes or 1)
+            assert len(store["homes"]) == copies, store
+            assert copies * size <= store["held_bytes"] < copies * size * 1.1, store
+
+
 def test_the_loss_of_one_branch_is_nobody_elses():
     with Bed("lan", branches=3) as bed:
         pair = bed.pair()

@@ -79,7 +79,8 @@ static bool endpoint_is(const struct endpoint *e, const char *want)
 static const char everything[] =
     "; a comment\n# another\n\n"
     "[ node ]   ; the node\n"
-    "name = branch.1_a-b ; who\nidentity = /etc/hawser/a;b\nuser=hawser\nworkers = 2-6\nmemory = 512M\n"
+    "name = branch.1_a-b ; who\nidentity = /etc/hawser/a;b\nuser=hawser\nworkers = 2-6\nhomes = 2\nmemory = "
+    "512M\n"
     "sessions = 100\nconnect-timeout = 2.5s\nlog = debug\n"
     "[intercept]\ninterface = lan0, eth0.5,\n  br-x\nport = 4000\nfirewall = none\nmark = 0x100/0xf00\n"
     "lane-mark = 512/0xF00\n"
@@ -106,7 +107,7 @@ static void check_node_values(const struct config *c)
     ck_assert_str_eq(c->name, "branch.1_a-b");
     ck_assert_str_eq(c->identity, "/etc/hawser/a;b"); /* a comment begins after a blank */
     ck_assert_str_eq(c->user, "hawser");
-    ck_assert(c->workers_min == 2 && c->workers_max == 6);
+    ck_assert(c->workers_min == 2 && c->workers_max == 6 && c->homes == 2);
     ck_assert_uint_eq(c->memory_bytes, 512u << 20);
     ck_assert_uint_eq(c->sessions_max, 100);
     ck_assert_uint_eq(c->connect_timeout_us, 2500000);
@@ -389,7 +390,7 @@ END_TEST
 
 START_TEST(a_reload_says_what_needs_a_restart)
 {
-    char keys[256], cut[8];
+    char keys[320], cut[8];
     good(everything);
     struct config *was = config_ref(config);
     good(everything);
@@ -404,13 +405,13 @@ START_TEST(a_reload_says_what_needs_a_restart)
     ck_assert_int_eq(config_restart_needed(other, config, keys, sizeof(keys)), 0);
     config_unref(other);
 
-    ck_assert_int_eq(config_restart_needed(was, config, keys, sizeof(keys)), 15);
-    ck_assert_str_eq(keys,
-                     "[node] name, [node] identity, [node] user, [node] workers, [node] memory, "
-                     "[intercept] interface, [intercept] port, [intercept] firewall, [intercept] mark, "
-                     "[intercept] lane-mark, [tunnel] listen, [store] path, [store] size, [admin] control, "
-                     "[admin] http");
-    ck_assert_int_eq(config_restart_needed(config, was, cut, sizeof(cut)), 15);
+    ck_assert_int_eq(config_restart_needed(was, config, keys, sizeof(keys)), 16);
+    ck_assert_str_eq(
+        keys, "[node] name, [node] identity, [node] user, [node] workers, [node] homes, [node] memory, "
+              "[intercept] interface, [intercept] port, [intercept] firewall, [intercept] mark, "
+              "[intercept] lane-mark, [tunnel] listen, [store] path, [store] size, [admin] control, "
+              "[admin] http");
+    ck_assert_int_eq(config_restart_needed(config, was, cut, sizeof(cut)), 16);
     ck_assert_str_eq(cut, "[node] ");
     config_unref(was);
 }
