@@ -127,8 +127,8 @@ class Cell:
                                      "of a processor")
             throttle.add(pids)
 
-    def restart(self):
-        self.contender.restart()
+    def restart(self, **how):
+        self.contender.restart(**how)
         if self.setting.cpu:
             self.throttle()
 

@@ -8,6 +8,7 @@ the hosts), kcptun windows of the link's bandwidth-delay product."""
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import time
 
@@ -135,6 +136,9 @@ class Hawser(Contender):
         self.pair = self.net.pair(near=self._changes("dc", up, "store-near"),
                                   far=self._changes("branch", down, "store-far"), wait=False,
                                   near_extra=self.extra, far_extra=self.extra)
+        self._wait_ready()
+
+    def _wait_ready(self):
         self.pair.wait_up(60)
         bed.wait_for(self._all_lanes, 60, "all lanes of both nodes")
         if self.link:
@@ -145,13 +149,18 @@ class Hawser(Contender):
         return all(len([lane for lane in daemon.ctl("lanes") if lane["state"] == "up"]) >= 2
                    for daemon in self.pair.all())
 
-    def restart(self):
-        """Both daemons end and start again, with the store they had."""
-        for daemon in self.pair.all():
-            daemon.kill()
-        for daemon in self.pair.all():
-            daemon.wait(20)
-        self.start()
+    def restart(self, sides=("near", "far"), number=signal.SIGTERM):
+        """The daemons of these sides end by a signal and start again, with the stores they had."""
+        for side in sides:
+            getattr(self.pair, side).kill_all(number)
+        for side in sides:
+            getattr(self.pair, side).wait(20)
+        for side in sides:
+            old = getattr(self.pair, side)
+            with open(old.conf_path, encoding="utf-8") as file:
+                setattr(self.pair, side, self.net.hawserd(old.host, file.read(), name=old.name))
+        self.pair.nears[0] = self.pair.near
+        self._wait_ready()
 
     def wire_bytes(self):
         """What the lanes gave to TCP so far, at the far node."""

@@ -18,7 +18,7 @@ CONTENDERS = {
 }
 RIVAL_NAMES = [kind.name for kind in RIVALS]
 COUNTED = ("short", "idle")  # whose size is a number of connections
-HAWSER_ONLY = ("learned", "compress")
+HAWSER_ONLY = ("learned", "compress", "restart")
 
 WAN = [("down_kb", "WAN down, KB", 0), ("up_kb", "WAN up, KB", 0)]
 COST = [("near_cpu", "CPU near, s a GB", 2), ("far_cpu", "far", 2)]
@@ -72,6 +72,10 @@ WORKLOADS = {
                       + _step("shifted_", "shifted by a byte") + _step("upload_", "sent back") + MEMORY),
     "interleaved": Workload(bench_transfers.interleaved, "a file in 100 pieces over 100 connections at once, then whole",
                             _step("", "first", 0) + _step("again_", "again")),
+    "restart": Workload(bench_transfers.restarted, "a file, and again after hawserd began anew (hawser only)",
+                        [(f"{way}_{metric}", heading.format(text), digits) for way, text in
+                         (("stop", "both stopped"), ("near", "kill -9 near"), ("far", "kill -9 far"), ("both", "kill -9 both"))
+                         for metric, heading, digits in (("pct", "{}: known, %", 2), ("s", "s", 2))], "branch"),
     "release": Workload(bench_transfers.release, "a source tree, and its next release (Debian packages)",
                         _step("", "first", 0) + [("next_s", "next release, s", 2), ("next_kb", "WAN both ways, KB", 0),
                                                  ("next_share", "of its bytes", 4)], size=0, quick=0),
@@ -176,6 +180,8 @@ TABLES = {
                    chart=("s", "again_s", "edited_s", "shifted_s", "upload_s")),
     "interleaved": Table("A file over geo, first as 100 pieces over 100 connections at once, then whole", "interleaved",
                          _rows("hawser"), None),
+    "restart": Table("A file over branch, and again after hawserd began anew, with a store on disk", "restart",
+                     _rows("hawser"), None, "branch"),
     "release": Table("A source tree over intercontinental, and its next release", "release", _rows(*SAVERS), None,
                      "intercontinental", ("s", "next_s")),
     "image": Table("A disk image over intercontinental, and it with every 20th file changed", "disk-image", _rows(*SAVERS),

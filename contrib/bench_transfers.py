@@ -2,6 +2,7 @@
 Setting that gives {metric: value}; each transfer's checksum is compared."""
 
 import os
+import signal
 import subprocess
 import time
 
@@ -10,6 +11,8 @@ import bench_corpora
 from bench_cell import MB, SIDES, OutOfTime, load_result, seed_of, test_program
 from bench_contenders import Hawser
 
+ENDS = {"stop": {}, "near": {"sides": ("near",), "number": signal.SIGKILL},
+        "far": {"sides": ("far",), "number": signal.SIGKILL}, "both": {"number": signal.SIGKILL}}
 EDITS = 100
 PIECES = 100
 PAGE_OBJECTS = 100
@@ -53,6 +56,24 @@ def learned(setting):
         found |= cell.fetch("other", "learned_")
         cell.contender.check()
         return found
+
+
+def restarted(setting):
+    """New bytes; nodes with a store on disk end, and 2 s after they were started, or when all lanes are up if that is later,
+    the same again: the share of the bytes that did not cross. Others for each way to end."""
+    found = {}
+    with setting.cell(store=True) as cell:
+        for number, (way, how) in enumerate(ENDS.items()):
+            name = f"blob-{number}"
+            cell.web.file(name, setting.size, seed=seed_of(setting.run, number))
+            cell.fetch(name)
+            begun = time.monotonic()
+            cell.restart(**how)
+            time.sleep(max(0, begun + 2 - time.monotonic()))  # the time that the store has is the condition
+            again = cell.fetch(name)
+            found |= {f"{way}_pct": 100 * max(0, 1 - again["share"]), f"{way}_s": again["s"]}
+            cell.contender.check()
+    return found
 
 
 def both_ways(setting):
