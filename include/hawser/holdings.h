@@ -3,10 +3,12 @@
  * them itself); `claimed`, what it says that it holds; `sent`, for each lane, what was put on that lane in
  * its present life (the peer will hold it before it reads anything later of that lane); `missed`, what it
  * asked for in spite of those, until it shows or says that it holds it; `announced`, what we told the peer
- * that we hold; `asked`, what we asked the peer for. We may refer to theirs, to what is claimed and to what
- * was sent on the same lane, less what is missed: a peer that cannot store something would miss it each time.
- * The peer may refer to all that is theirs, sent or announced. What it only claims is not enough: a claim
- * costs nothing, and must not let it ask what is kept here for others. One thread: the peer's home. */
+ * that we hold; `asked`, what we asked the peer for; `proved`, what was theirs before the peer dropped it or
+ * began anew: it had these bytes, so when it claims them they are theirs again. We may refer to theirs, to
+ * what is claimed and to what was sent on the same lane, less what is missed: a peer that cannot store
+ * something would miss it each time. The peer may refer to all that is theirs, sent or announced. What it
+ * only claims is not enough: a claim costs nothing, and must not let it ask what is kept here for others. One
+ * thread: the peer's home. */
 #ifndef HAWSER_HOLDINGS_H
 #define HAWSER_HOLDINGS_H
 
@@ -22,6 +24,7 @@ enum {
     HOLDINGS_SEGMENTS_MAX = 65536, /* more are not noted: their bytes go as literals */
     HOLDINGS_INTERVALS_MAX = 8192, /* of one kind in one segment, likewise */
     HOLDINGS_TOTAL_MAX = 1 << 18,  /* of all, likewise */
+    HOLDINGS_ASKED_MAX = 1 << 14,  /* asked for; the peer is not told when more than these have come */
 };
 
 /* Zero-initialised is empty. */
@@ -29,6 +32,8 @@ struct holdings {
     struct map segments;
     uint64_t salt;      /* random: segments' names are the peer's choice */
     uint32_t intervals; /* of all kinds and segments */
+    uint32_t asked;     /* of those, HOLDINGS_ASKED */
+    uint32_t peer;      /* the source (store.h) that proved; 0: nobody yet */
 };
 
 enum holdings_kind {
@@ -37,6 +42,7 @@ enum holdings_kind {
     HOLDINGS_ANNOUNCED,
     HOLDINGS_MISSED,
     HOLDINGS_ASKED,
+    HOLDINGS_PROVED,
     HOLDINGS_SENT
 }; /* SENT + slot for its lane */
 
@@ -57,8 +63,19 @@ void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_
 bool holdings_take_asked(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len);
 /* A lane is gone: what was only sent there may not have arrived. */
 void holdings_lane_lost(struct holdings *h, unsigned slot);
-/* The peer has dropped the segment; we may hold it still. */
+/* No lane is left: what was asked for and has not come may never come. */
+void holdings_give_up_asked(struct holdings *h);
+/* The peer has dropped the segment, and with it what it knew of ours; we may hold it still. */
 void holdings_dropped(struct holdings *h, const struct segment_id *id);
+/* The peer began anew, or is given up: nothing stays but what it proved. */
+void holdings_peer_restarted(struct holdings *h);
+/* Who the peer is (not 0). What another proved, as one whose key is no longer the same, is forgotten. */
+void holdings_set_peer(struct holdings *h, uint32_t source);
+/* The first part of [off, end) that is proved becomes THEIRS. False: there is none. */
+bool holdings_recall(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t end,
+                     struct interval *part);
+/* What was announced of the segment; NULL: nothing. Until the next call. */
+const struct intervals *holdings_announced(const struct holdings *h, const struct segment_id *id);
 /* We have dropped the segment. True if the peer may believe that we hold some of it, and ought to be told. */
 bool holdings_forget(struct holdings *h, const struct segment_id *id);
 void holdings_clear(struct holdings *h);

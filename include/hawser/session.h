@@ -275,7 +275,7 @@ void session_pull_missing(struct session *s);
 /* HOLD and DROP; a negative error where the feature is not in use. */
 int mux_take_note(struct mux *m, const struct frame *f);
 void mux_announce(struct mux *m);
-/* The peer began anew, or is given up: nothing is known of what it holds. */
+/* The peer began anew, or is given up: nothing is known of what it holds, but what it has proved to know. */
 void mux_forget_holdings(struct mux *m);
 /* Store the literals of a STORED whose session has no use for them: its sender counts on it. */
 void mux_only_fill(struct mux *m, const struct frame *f);

@@ -27,6 +27,7 @@
 enum {
     REFERENCE_MIN_BYTES = 16,
     NOTE_MIN_BYTES = 256, /* smaller pieces of a segment are not worth announcing */
+    RECALLED_MAX = 256,   /* parts that one HOLD recalls: it must not cost much more than it is long */
 };
 
 struct decoded {
@@ -474,20 +475,25 @@ static void add_note(struct mux *m, const struct segment_id *id, uint32_t from, 
     tunnel_kick(m->tunnel);
 }
 
+static void announce(struct mux *m, const struct segment_id *id, struct interval part)
+{
+    if (part.to - part.from < NOTE_MIN_BYTES)
+        return;
+    add_note(m, id, part.from, part.to);
+    holdings_add(&m->holdings, id, HOLDINGS_ANNOUNCED, part.from, part.to - part.from);
+}
+
+/* What the peer filled is announced. Of the rest only what it was told before, when it had proved that it
+ * knows it: others' bytes are not this peer's to refer to. */
 static void announce_segment(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
                              const struct intervals *filled)
 {
     struct mux *m = arg;
     (void)chunk;
     if (source != tunnel_peer_source(m->tunnel))
-        return; /* others' bytes are not this peer's to refer to; of our own it has what it holds anyway */
-    for (uint32_t i = 0; i < filled->count; i++) {
-        struct interval one = filled->list[i];
-        if (one.to - one.from < NOTE_MIN_BYTES)
-            continue;
-        add_note(m, id, one.from, one.to);
-        holdings_add(&m->holdings, id, HOLDINGS_ANNOUNCED, one.from, one.to - one.from);
-    }
+        filled = holdings_announced(&m->holdings, id);
+    for (uint32_t i = 0; filled != NULL && i < filled->count; i++)
+        announce(m, id, filled->list[i]); /* what is announced already does not change the list */
 }
 
 void mux_announce(struct mux *m)
@@ -498,16 +504,28 @@ void mux_announce(struct mux *m)
     store_each(m->home->store, announce_segment, m);
 }
 
+/* What the peer claims and has proved it may refer to again, so it is told that we hold it: all that is
+ * proved is in our store. Each part is recalled once, so two ends do not answer each other for ever. */
+static void take_claim(struct mux *m, const struct segment_id *id, uint32_t from, uint32_t to)
+{
+    struct interval part = {.from = from, .to = from};
+    holdings_add_shown(&m->holdings, id, HOLDINGS_CLAIMED, from, to - from);
+    for (unsigned i = 0; i < RECALLED_MAX && holdings_recall(&m->holdings, id, part.to, to, &part); i++) {
+        const struct intervals *told = holdings_announced(&m->holdings, id);
+        if (told == NULL || !intervals_cover(told, part.from, part.to))
+            announce(m, id, part);
+    }
+}
+
 int mux_take_note(struct mux *m, const struct frame *f)
 {
     if (!mux_stores(m))
         return -ERR_WIRE_UNKNOWN;
-    const struct segment_id *id = &f->segment.segment;
+    holdings_set_peer(&m->holdings, tunnel_peer_source(m->tunnel));
     if (f->type == FRAME_DROP)
-        holdings_dropped(&m->holdings, id);
+        holdings_dropped(&m->holdings, &f->segment.segment);
     else
-        holdings_add_shown(&m->holdings, id, HOLDINGS_CLAIMED, f->segment.from,
-                           f->segment.to - f->segment.from);
+        take_claim(m, &f->segment.segment, f->segment.from, f->segment.to);
     return 0;
 }
 
@@ -548,7 +566,8 @@ void mux_doubt_notes(struct mux *m, unsigned slot)
 
 void mux_forget_holdings(struct mux *m)
 {
-    holdings_clear(&m->holdings);
+    holdings_set_peer(&m->holdings, tunnel_peer_source(m->tunnel));
+    holdings_peer_restarted(&m->holdings);
     m->note_count = 0;
     m->announced = false;
 }

@@ -37,10 +37,19 @@ static struct holding *find_or_make(struct holdings *h, const struct segment_id 
     return found;
 }
 
+/* A kind of a segment had so many intervals before. */
+static void count(struct holdings *h, const struct holding *one, unsigned kind, uint32_t before)
+{
+    h->intervals += one->kinds[kind].count - before;
+    if (kind == HOLDINGS_ASKED)
+        h->asked += one->kinds[kind].count - before;
+}
+
 static void clear_kind(struct holdings *h, struct holding *one, unsigned kind)
 {
-    h->intervals -= one->kinds[kind].count;
+    uint32_t before = one->kinds[kind].count;
     intervals_clear(&one->kinds[kind]);
+    count(h, one, kind, before);
 }
 
 static void holding_free(struct holdings *h, struct holding *one)
@@ -50,22 +59,31 @@ static void holding_free(struct holdings *h, struct holding *one)
     free(one);
 }
 
+static bool is_full(const struct holdings *h, const struct holding *one, unsigned kind)
+{
+    return one->kinds[kind].count >= HOLDINGS_INTERVALS_MAX || h->intervals >= HOLDINGS_TOTAL_MAX ||
+           (kind == HOLDINGS_ASKED && h->asked >= HOLDINGS_ASKED_MAX);
+}
+
+static void add_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t from, uint32_t to)
+{
+    uint32_t before = one->kinds[kind].count;
+    if (!is_full(h, one, kind) && intervals_add(&one->kinds[kind], from, to) == 0)
+        count(h, one, kind, before); /* else not noted: the bytes go as literals again */
+}
+
 void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len)
 {
     struct holding *one = find_or_make(h, id);
-    if (one == NULL || one->kinds[kind].count >= HOLDINGS_INTERVALS_MAX || h->intervals >= HOLDINGS_TOTAL_MAX)
-        return;
-    struct intervals *set = &one->kinds[kind];
-    uint32_t before = set->count;
-    if (intervals_add(set, off, off + len) == 0) /* else not noted: the bytes go as literals again */
-        h->intervals += set->count - before;
+    if (one != NULL)
+        add_span(h, one, kind, off, off + len);
 }
 
 static void remove_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t off, uint32_t len)
 {
     uint32_t before = one->kinds[kind].count;
     if (intervals_remove(&one->kinds[kind], off, off + len) == 0)
-        h->intervals += one->kinds[kind].count - before;
+        count(h, one, kind, before);
     else
         clear_kind(h, one, kind); /* no memory to be precise */
 }
@@ -130,26 +148,46 @@ bool holdings_peer_may(const struct holdings *h, const struct segment_id *id, ui
     const struct intervals *sets[KINDS];
     unsigned count = 0;
     for (unsigned i = 0; i < KINDS; i++) {
-        if (i != HOLDINGS_CLAIMED && i != HOLDINGS_MISSED && i != HOLDINGS_ASKED)
+        if (i != HOLDINGS_CLAIMED && i != HOLDINGS_MISSED && i != HOLDINGS_ASKED && i != HOLDINGS_PROVED)
             sets[count++] = &one->kinds[i];
     }
     return end_in(sets, count, off) - off >= len;
 }
 
-static void discard_if_empty(struct holdings *h, struct holding *one)
+static bool is_empty(const struct holding *one)
 {
     for (unsigned i = 0; i < KINDS; i++) {
         if (one->kinds[i].count > 0)
-            return;
+            return false;
     }
+    return true;
+}
+
+static void discard_if_empty(struct holdings *h, struct holding *one)
+{
+    if (!is_empty(one))
+        return;
     map_remove(&h->segments, key_of(h, &one->id));
     holding_free(h, one);
 }
 
-/* What the peer holds, as far as we know; not what it knows of us. */
+/* Without the empty ones. The map may not change while it is visited, so all move to a new one. */
+static void discard_empty(struct holdings *h)
+{
+    struct map old = h->segments;
+    struct holding *one;
+    h->segments = (struct map){.salt = old.salt};
+    for (size_t i = 0; (one = map_each(&old, &i)) != NULL;) {
+        if (is_empty(one) || map_put(&h->segments, key_of(h, &one->id), one) < 0)
+            holding_free(h, one);
+    }
+    map_clear(&old);
+}
+
+/* What the peer holds, as far as we know; not what it knows of us, or has known. */
 static bool is_of_peer(unsigned kind)
 {
-    return kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED;
+    return kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED && kind != HOLDINGS_PROVED;
 }
 
 void holdings_take_back(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t len)
@@ -180,6 +218,31 @@ void holdings_lane_lost(struct holdings *h, unsigned slot)
     struct holding *one;
     for (size_t i = 0; (one = map_each(&h->segments, &i)) != NULL;)
         clear_kind(h, one, HOLDINGS_SENT + slot);
+    discard_empty(h);
+}
+
+void holdings_give_up_asked(struct holdings *h)
+{
+    struct holding *one;
+    for (size_t i = 0; (one = map_each(&h->segments, &i)) != NULL;)
+        clear_kind(h, one, HOLDINGS_ASKED);
+    discard_empty(h);
+}
+
+/* Theirs is proved from now on, and no more than that. */
+static void make_proved(struct holdings *h, struct holding *one)
+{
+    struct intervals theirs = one->kinds[HOLDINGS_THEIRS];
+    one->kinds[HOLDINGS_THEIRS] = (struct intervals){0};
+    count(h, one, HOLDINGS_THEIRS, theirs.count);
+    if (one->kinds[HOLDINGS_PROVED].count == 0) {
+        one->kinds[HOLDINGS_PROVED] = theirs;
+        count(h, one, HOLDINGS_PROVED, 0);
+        return;
+    }
+    for (uint32_t i = 0; i < theirs.count; i++)
+        add_span(h, one, HOLDINGS_PROVED, theirs.list[i].from, theirs.list[i].to);
+    intervals_clear(&theirs);
 }
 
 void holdings_dropped(struct holdings *h, const struct segment_id *id)
@@ -187,11 +250,60 @@ void holdings_dropped(struct holdings *h, const struct segment_id *id)
     struct holding *one = find(h, id);
     if (one == NULL)
         return;
+    make_proved(h, one);
     for (unsigned i = 0; i < KINDS; i++) {
-        if (is_of_peer(i))
+        if (i != HOLDINGS_PROVED && i != HOLDINGS_ASKED)
             clear_kind(h, one, i);
     }
     discard_if_empty(h, one);
+}
+
+/* More than half of what may be noted would leave too little for what is to come. */
+void holdings_peer_restarted(struct holdings *h)
+{
+    struct holding *one;
+    uint32_t proved = 0;
+    for (size_t i = 0; (one = map_each(&h->segments, &i)) != NULL;) {
+        make_proved(h, one);
+        bool fits = proved + one->kinds[HOLDINGS_PROVED].count <= HOLDINGS_TOTAL_MAX / 2;
+        for (unsigned kind = 0; kind < KINDS; kind++) {
+            if (kind != HOLDINGS_PROVED || !fits)
+                clear_kind(h, one, kind);
+        }
+        proved += one->kinds[HOLDINGS_PROVED].count;
+    }
+    discard_empty(h);
+}
+
+void holdings_set_peer(struct holdings *h, uint32_t source)
+{
+    struct holding *one;
+    if (h->peer == source)
+        return;
+    for (size_t i = 0; h->peer != 0 && (one = map_each(&h->segments, &i)) != NULL;)
+        clear_kind(h, one, HOLDINGS_PROVED);
+    h->peer = source;
+    discard_empty(h);
+}
+
+bool holdings_recall(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t end,
+                     struct interval *part)
+{
+    struct holding *one = find(h, id);
+    uint32_t from = one != NULL ? intervals_next_from(&one->kinds[HOLDINGS_PROVED], off) : end;
+    if (from >= end)
+        return false;
+    uint32_t to = intervals_end_of(&one->kinds[HOLDINGS_PROVED], from);
+    *part = (struct interval){.from = from, .to = to < end ? to : end};
+    remove_span(h, one, HOLDINGS_PROVED, part->from, part->to - part->from);
+    add_span(h, one, HOLDINGS_THEIRS, part->from, part->to);
+    return true;
+}
+
+const struct intervals *holdings_announced(const struct holdings *h, const struct segment_id *id)
+{
+    const struct holding *one = find(h, id);
+    return one != NULL ? &one->kinds[HOLDINGS_ANNOUNCED] : NULL;
 }
 
 bool holdings_forget(struct holdings *h, const struct segment_id *id)

@@ -37,6 +37,7 @@ static void tunnel_down(void *owner)
 {
     struct mux *m = owner;
     m->world->state(m->world->owner, m->peer->name, false);
+    holdings_give_up_asked(&m->holdings);
     if (m->ending)
         return;
     m->down_us = clock_now_us();

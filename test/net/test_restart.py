@@ -92,7 +92,6 @@ def each_restart(profile, order):
                 ends.wait_back(name)
             again = cost(ends, lambda: down(bed, web, "blob"))
             assert again < AGAIN, f"{again} bytes after {names} {'were killed' if hard else 'ended'} and began again"
-            # upwards it goes as bytes: that the near node claims to have what was the far one's proves nothing
             bed.upload(bed.client, web, os.path.join(web.root, "blob"), "up")
 
 
@@ -102,6 +101,32 @@ def test_after_an_orderly_restart():
 
 def test_after_a_kill():
     each_restart("branch", [(("near",), True), (("far",), True), (("near", "far"), True)])
+
+
+def up_after_a_restart(hard):
+    """What was downloaded before the near node began anew goes up as references: the far one knows that it sent it."""
+    with Bed("branch") as bed:
+        ends = Ends(bed)
+        web = bed.nginx()
+        path = web.file("blob", SIZE)
+        web.file("word", 100)
+        down(bed, web, "blob")
+        ends.wait_written(SIZE)
+        ends.restart(("near",), hard)
+        ends.wait_back("near")
+        down(bed, web, "word")  # goes behind HOLD, and comes behind its answer
+        up = cost(ends, lambda: bed.upload(bed.client, web, path, "up"))
+        print(f"up after the near node {'was killed' if hard else 'ended'}: {up} bytes")
+        assert up < AGAIN, f"{up} bytes"
+        assert all(daemon.ctl("peers")[0]["misses"] == 0 for daemon in ends.pair.all())
+
+
+def test_up_after_an_orderly_restart():
+    up_after_a_restart(False)
+
+
+def test_up_after_a_kill():
+    up_after_a_restart(True)
 
 
 def segments(bed, name):

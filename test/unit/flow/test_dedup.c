@@ -184,6 +184,24 @@ START_TEST(stores_outlive_a_tunnel)
 }
 END_TEST
 
+/* What it was sent before it began anew it may refer to as soon as it says that it holds it: the other end
+ * knows, and says so. */
+START_TEST(one_that_began_anew_knows_what_it_was_sent)
+{
+    bed_carry(DOWN, known, LEN, NULL);
+    for (int life = 0; life < 2; life++) {
+        end_node(0);
+        begin_node(0);
+        rig_wait_up(&rig);
+        rig_until(takes_for_held(0, 2));
+        ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
+        ck_assert_uint_lt(bed_wire_of(DOWN, known, LEN), LITTLE);
+    }
+    ck_assert_uint_eq(bed_cost(0).totals.misses + bed_cost(1).totals.misses, 0);
+    ck_assert_uint_eq(bed_cost(1).totals.came.saved_bytes, 2 * LEN);
+}
+END_TEST
+
 /* ---- eviction ---- */
 
 static void carry_else(size_t len)
@@ -381,6 +399,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, lanes_are_lost_in_the_middle, 0, 4);
     tcase_add_loop_test(t, a_peer_that_began_anew_with_an_empty_store, 0, 2);
     tcase_add_test(t, stores_outlive_a_tunnel);
+    tcase_add_test(t, one_that_began_anew_knows_what_it_was_sent);
     tcase_add_loop_test(t, what_both_evicted_goes_as_new, 0, 2);
     tcase_add_loop_test(t, what_one_evicted_goes_as_new_once, 0, 4);
     tcase_add_loop_test(t, references_that_do_not_resolve_are_asked_for, 0, 2);

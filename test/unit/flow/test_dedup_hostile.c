@@ -31,6 +31,7 @@ struct forged {
     uint32_t plain;           /* not a reference: operations of so many bytes each, in plain */
     uint64_t skip;            /* from where the session is */
     int result;
+    size_t notes; /* that the node wants to write because of it */
 };
 
 static struct session *first_session(struct rig_node *n)
@@ -73,13 +74,32 @@ static void give(void *arg)
     }
     if (g->frame.type != FRAME_HOLD && g->frame.type != FRAME_DROP)
         g->frame.session = first_session(n)->id;
+    size_t before = n->mux->note_count;
     g->result = receive_frame(n->mux, 0, &g->frame, NULL);
+    g->notes = n->mux->note_count - before;
 }
 
 static int forge(struct forged g)
 {
     rig_on(rig.nodes[1].home.loop, give, &g);
     return g.result;
+}
+
+static struct frame note_of(enum frame_type type, uint64_t epoch, uint32_t number)
+{
+    struct frame f = {.type = type};
+    f.segment.segment = (struct segment_id){.epoch = epoch, .number = number};
+    f.segment.to = STORED_SEGMENT_SPAN;
+    return f;
+}
+
+/* Node 0 claims to hold the segment; how many HOLD that makes node 1 write. */
+static int claim(struct segment_id id)
+{
+    struct forged g = {.frame = note_of(FRAME_HOLD, id.epoch, id.number)};
+    rig_on(rig.nodes[1].home.loop, give, &g);
+    ck_assert_int_eq(g.result, 0);
+    return (int)g.notes;
 }
 
 /* ---- references ---- */
@@ -117,7 +137,8 @@ static const struct {
     {"a wrong checksum", {1, 1}, 0, 1},
 };
 
-/* A session stands open; the forged reference is not delivered, and what its host sends then is. */
+/* A session stands open; the forged reference is not delivered, though node 0 claims to hold the segment, and
+ * what its host sends then is. */
 START_TEST(what_does_not_resolve_is_not_delivered)
 {
     struct bed_end ends[2];
@@ -125,6 +146,7 @@ START_TEST(what_does_not_resolve_is_not_delivered)
     rig_on(rig.nodes[1].home.loop, has_sent_first, &rig.nodes[1]);
     rig_on(rig.nodes[1].home.loop, keep_strange, &rig.nodes[1]);
     bed_open(ends, 0, known, LEN, known, 0);
+    ck_assert_int_eq(claim(unresolved[_i].id), 0);
     int err = forge((struct forged){.id = unresolved[_i].id,
                                     .off = unresolved[_i].off,
                                     .len = SPAN,
@@ -149,15 +171,42 @@ START_TEST(what_resolves_is_delivered)
 }
 END_TEST
 
-/* ---- notes and requests ---- */
-
-static struct frame note_of(enum frame_type type, uint64_t epoch, uint32_t number)
+static void forget(void *arg)
 {
-    struct frame f = {.type = type};
-    f.segment.segment = (struct segment_id){.epoch = epoch, .number = number};
-    f.segment.to = STORED_SEGMENT_SPAN;
-    return f;
+    struct rig_node *n = arg;
+    mux_forget_holdings(n->mux);
 }
+
+/* As if node 0 had begun anew: what it was sent before resolves when it claims to hold it, which is answered
+ * once and not each time. What it drops it may claim again. */
+START_TEST(what_was_proved_resolves_once_it_is_claimed)
+{
+    static const struct segment_id was_sent = {2, 1};
+    struct bed_end ends[2];
+    struct forged reference = {.id = was_sent, .off = LEN / 2, .len = SPAN, .bytes = known + LEN / 2};
+    reference.skip = LEN / 2; /* behind a gap: nothing is acknowledged that was not sent */
+    bed_carry(false, known, LEN, NULL);
+    rig_on(rig.nodes[1].home.loop, keep_strange, &rig.nodes[1]);
+    rig_on(rig.nodes[1].home.loop, forget, &rig.nodes[1]);
+    bed_open(ends, 0, known, LEN, known, 0);
+    ck_assert_int_eq(forge(reference), 0);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 1);
+    ck_assert_int_eq(claim(strange), 0);
+    ck_assert_int_eq(claim(was_sent), 1);
+    ck_assert_int_eq(claim(was_sent), 0);
+    ck_assert_int_eq(forge(reference), 0);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 1);
+    ck_assert_int_eq(forge((struct forged){.frame = note_of(FRAME_DROP, was_sent.epoch, 1)}), 0);
+    ck_assert_int_eq(forge(reference), 0);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 2);
+    ck_assert_int_eq(claim(was_sent), 1);
+    bed_transfer(ends, 2, NULL);
+    bed_close(ends, 2);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 2);
+}
+END_TEST
+
+/* ---- requests and other notes ---- */
 
 /* Node 1 believes that node 0 holds what node 1 has not even stored yet. */
 START_TEST(a_false_hold_costs_a_miss)
@@ -466,6 +515,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, what_does_not_resolve_is_not_delivered, 0,
                         sizeof(unresolved) / sizeof(unresolved[0]));
     tcase_add_test(t, what_resolves_is_delivered);
+    tcase_add_test(t, what_was_proved_resolves_once_it_is_claimed);
     tcase_add_test(t, a_false_hold_costs_a_miss);
     tcase_add_test(t, a_false_drop_costs_literals);
     tcase_add_test(t, a_request_for_anything_is_harmless);

@@ -23,7 +23,7 @@ static uint32_t roll(uint32_t below)
 static void set_up(void)
 {
     random_state = 88;
-    holdings = (struct holdings){0};
+    holdings = (struct holdings){.peer = 1};
     memset(model, 0, sizeof(model));
     memset(noted, 0, sizeof(noted));
 }
@@ -54,7 +54,8 @@ static bool we_may(unsigned g, unsigned slot, uint32_t at)
 static bool peer_may(unsigned g, uint32_t at)
 {
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        bool counts = kind != HOLDINGS_CLAIMED && kind != HOLDINGS_MISSED && kind != HOLDINGS_ASKED;
+        bool counts = kind != HOLDINGS_CLAIMED && kind != HOLDINGS_MISSED && kind != HOLDINGS_ASKED &&
+                      kind != HOLDINGS_PROVED;
         if (counts && model[g][kind][at])
             return true;
     }
@@ -92,7 +93,7 @@ static void take_back(unsigned g, uint32_t off, uint32_t len)
 {
     holdings_take_back(&holdings, &ids[g], off, len);
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        if (kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED)
+        if (kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED && kind != HOLDINGS_PROVED)
             memset(&model[g][kind][off], kind == HOLDINGS_MISSED, len);
     }
     noted[g] = true;
@@ -113,21 +114,102 @@ static void take_asked(unsigned g, uint32_t off, uint32_t len)
     memset(&model[g][HOLDINGS_ASKED][off], false, len);
 }
 
+static void make_proved(unsigned g)
+{
+    for (uint32_t at = 0; at < SPAN; at++) {
+        model[g][HOLDINGS_PROVED][at] |= model[g][HOLDINGS_THEIRS][at];
+        model[g][HOLDINGS_THEIRS][at] = false;
+    }
+}
+
 static void dropped(unsigned g)
 {
     holdings_dropped(&holdings, &ids[g]);
+    make_proved(g);
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        if (kind != HOLDINGS_ANNOUNCED && kind != HOLDINGS_ASKED)
+        if (kind != HOLDINGS_PROVED && kind != HOLDINGS_ASKED)
             memset(model[g][kind], false, SPAN);
     }
     noted[g] = noted[g] && !model_empty(g);
 }
 
+/* Of every segment only these kinds stay. */
+static void keep_kinds(bool (*stays)(unsigned kind))
+{
+    for (unsigned g = 0; g < SEGMENTS; g++) {
+        for (unsigned kind = 0; kind < KINDS; kind++) {
+            if (!stays(kind))
+                memset(model[g][kind], false, SPAN);
+        }
+        noted[g] = noted[g] && !model_empty(g);
+    }
+}
+
+static unsigned lost_slot;
+
+static bool outlives_the_lane(unsigned kind)
+{
+    return kind != HOLDINGS_SENT + lost_slot;
+}
+
 static void lane_lost(unsigned slot)
 {
     holdings_lane_lost(&holdings, slot);
-    for (unsigned g = 0; g < SEGMENTS; g++)
-        memset(model[g][HOLDINGS_SENT + slot], false, SPAN);
+    lost_slot = slot;
+    keep_kinds(outlives_the_lane);
+}
+
+static bool is_not_asked(unsigned kind)
+{
+    return kind != HOLDINGS_ASKED;
+}
+
+static bool is_proved(unsigned kind)
+{
+    return kind == HOLDINGS_PROVED;
+}
+
+static bool is_not_proved(unsigned kind)
+{
+    return kind != HOLDINGS_PROVED;
+}
+
+static void recall(unsigned g, uint32_t off, uint32_t len)
+{
+    struct interval part = {off, off};
+    uint32_t at = off;
+    while (holdings_recall(&holdings, &ids[g], part.to, off + len, &part)) {
+        ck_assert_uint_lt(part.from, part.to);
+        ck_assert_uint_le(part.to, off + len);
+        for (; at < part.to; at++)
+            ck_assert_int_eq(model[g][HOLDINGS_PROVED][at], at >= part.from);
+        memset(&model[g][HOLDINGS_PROVED][part.from], false, part.to - part.from);
+        memset(&model[g][HOLDINGS_THEIRS][part.from], true, part.to - part.from);
+    }
+    ck_assert_ptr_null(memchr(&model[g][HOLDINGS_PROVED][at], true, off + len - at));
+}
+
+/* What happens to all segments at once. */
+static void change_all(void)
+{
+    static uint32_t peer = 1;
+    switch (roll(3)) {
+    case 0:
+        holdings_give_up_asked(&holdings);
+        keep_kinds(is_not_asked);
+        return;
+    case 1:
+        holdings_peer_restarted(&holdings);
+        for (unsigned g = 0; g < SEGMENTS; g++)
+            make_proved(g);
+        keep_kinds(is_proved);
+        return;
+    default:
+        holdings_set_peer(&holdings, ++peer);
+        holdings_set_peer(&holdings, peer);
+        keep_kinds(is_not_proved);
+        return;
+    }
 }
 
 /* Where all that was noted was only sent and lost, either answer will do. */
@@ -166,6 +248,14 @@ static void step(void)
         return;
     case 8:
         take_asked(g, off, len);
+        return;
+    case 9:
+    case 10:
+        recall(g, off, len);
+        return;
+    case 11:
+        if (roll(4) == 0)
+            change_all();
         return;
     default:
         put(g, roll(3) == 0 ? HOLDINGS_THEIRS : roll(KINDS), off, len);
@@ -211,6 +301,43 @@ START_TEST(a_peer_s_segments_are_bounded)
 }
 END_TEST
 
+/* The second half of the bound is for what comes after a restart. */
+START_TEST(what_is_proved_is_bounded)
+{
+    struct interval part;
+    uint32_t recalled = 0;
+    for (uint32_t i = 0; i < HOLDINGS_TOTAL_MAX; i++) {
+        struct segment_id id = {.epoch = 5, .number = i / 1000};
+        holdings_add(&holdings, &id, HOLDINGS_THEIRS, i % 1000 * 2, 1);
+    }
+    holdings_peer_restarted(&holdings);
+    ck_assert_uint_le(holdings.intervals, HOLDINGS_TOTAL_MAX / 2);
+    ck_assert_uint_gt(holdings.intervals, HOLDINGS_TOTAL_MAX / 2 - 1000);
+    for (uint32_t i = 0; i < HOLDINGS_TOTAL_MAX; i++) {
+        struct segment_id id = {.epoch = 5, .number = i / 1000};
+        recalled += holdings_recall(&holdings, &id, i % 1000 * 2, i % 1000 * 2 + 1, &part);
+    }
+    ck_assert_uint_eq(recalled, holdings.intervals);
+}
+END_TEST
+
+/* Names that a peer makes up leave nothing when the last lane is gone. */
+START_TEST(what_was_asked_for_is_bounded_and_given_up)
+{
+    for (uint32_t i = 0; i < 2 * HOLDINGS_ASKED_MAX; i++) {
+        struct segment_id id = {.epoch = 6, .number = i / 2};
+        holdings_add(&holdings, &id, HOLDINGS_ASKED, i % 2 * 10, 1);
+    }
+    ck_assert_uint_eq(holdings.asked, HOLDINGS_ASKED_MAX);
+    ck_assert(!holdings_take_asked(&holdings, &(struct segment_id){6, HOLDINGS_ASKED_MAX / 2}, 0, 1));
+    ck_assert(holdings_take_asked(&holdings, &(struct segment_id){6, 0}, 0, 1));
+    ck_assert_uint_eq(holdings.asked, HOLDINGS_ASKED_MAX - 1);
+    holdings_give_up_asked(&holdings);
+    ck_assert_uint_eq(holdings.asked + holdings.intervals, 0);
+    ck_assert_uint_eq(holdings.segments.count, 0);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("holdings");
@@ -220,6 +347,8 @@ int main(void)
     tcase_add_test(t, as_a_bitmap_would_have_it);
     tcase_add_test(t, a_peer_s_intervals_are_bounded);
     tcase_add_test(t, a_peer_s_segments_are_bounded);
+    tcase_add_test(t, what_is_proved_is_bounded);
+    tcase_add_test(t, what_was_asked_for_is_bounded_and_given_up);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
