@@ -61,9 +61,10 @@ enum { STORE_STREAM_ENDS = 4 };
  * new; store_stream_end gives its reserved addresses back. Positions are the store's own, and only hints:
  * what they lead to is always compared. */
 struct store_stream {
-    uint64_t expect;                  /* end of the last match; 0: none yet */
-    uint64_t ends[STORE_STREAM_ENDS]; /* of the last matches */
-    uint64_t since_bytes;             /* new bytes after the last match */
+    uint64_t expect;                   /* end of the last match; 0: none yet */
+    uint64_t ends[STORE_STREAM_ENDS];  /* of the last matches */
+    uint64_t since_bytes;              /* new bytes after the last match */
+    uint64_t chain_bytes, chain_edits; /* of matches one after the other, up to the last one */
     uint8_t end_next;
     uint32_t run_segment;          /* number of the own segment where new bytes go, if run_at < run_end */
     uint32_t run_at, run_end;      /* the free part of the run */

@@ -16,6 +16,13 @@
  * Anchors that led to nothing may belong to a segment that is on disk only: then it is asked for, and these
  * bytes go without it (cold.h).
  *
+ * What is known is not always used. Few bytes that came before, in the midst of new ones (a licence, a
+ * table's row), would leave gaps in what is stored of the stream, and when all of it comes again each gap
+ * costs a search and a reference at least. So they are stored once more with what is around them: what comes
+ * again is in one piece, and zstd makes little of bytes that are near. A chain is matches that follow each
+ * other in the store as they do in the stream, at once or after an edit; it is used when it is long and its
+ * edits are few.
+ *
  * The index says only where to look. What counts is that bytes are equal and filled. */
 #include <assert.h>
 #include <string.h>
@@ -32,7 +39,10 @@ enum {
     ANCHOR_MATCH_LEAST = 96,   /* from an anchor: a shorter one costs more than zstd makes of the bytes */
     RESYNC_WINDOW_BYTES = 512, /* how far an edit may have moved or replaced bytes */
     FIRST_BLOCK_BYTES = 1024,
-    NORMAL_ONE_IN = 256
+    NORMAL_ONE_IN = 256,
+    CHAIN_LEAST_BYTES = 2048,
+    CHAIN_PART_LEAST_BYTES = 256, /* on average, between edits */
+    MESSAGE_BYTES = 8192          /* what a shorter span knows is all there is to gain */
 };
 
 struct search {
@@ -367,7 +377,7 @@ static bool try_anchors(struct search *f)
     return false;
 }
 
-/* ---- a span ---- */
+/* ---- compressible or not ---- */
 
 static uint32_t density(const struct store_stream *stream)
 {
@@ -392,6 +402,46 @@ static void note_compressibility(const struct store *s, struct store_stream *str
         stream->incompressible_bytes += new_bytes;
 }
 
+/* ---- chains ---- */
+
+/* A match goes on from `end` in the store after `gap` new bytes of the stream. */
+static bool is_chained(uint64_t end, uint64_t gap, const struct match *m)
+{
+    return gap == 0 ||
+           (m->position + RESYNC_WINDOW_BYTES >= end && m->position <= end + gap + RESYNC_WINDOW_BYTES);
+}
+
+static bool is_chain_of_use(const struct store_stream *stream)
+{
+    return stream->chain_bytes >= CHAIN_LEAST_BYTES &&
+           stream->chain_bytes >= stream->chain_edits * CHAIN_PART_LEAST_BYTES;
+}
+
+/* Leave out matches of chains that are of no use: their bytes are new ones then. The last match before the
+ * span ended at `end`, gap bytes ago. A chain that began in an earlier span goes on with what it had there.
+ */
+static void leave_out_chains(struct store *s, struct store_stream *stream, uint64_t end, uint64_t gap)
+{
+    uint32_t kept = 0, chain = 0, at = 0;
+    for (uint32_t i = 0; i < s->match_count; i++) {
+        struct match m = s->matches[i];
+        gap += m.from - at;
+        if (!is_chained(end, gap, &m)) {
+            chain = kept = is_chain_of_use(stream) ? kept : chain;
+            stream->chain_bytes = stream->chain_edits = 0;
+        }
+        stream->chain_bytes += m.len;
+        stream->chain_edits += gap > 0;
+        s->matches[kept++] = m;
+        at = m.from + m.len;
+        end = m.position + m.len;
+        gap = 0;
+    }
+    s->match_count = is_chain_of_use(stream) ? kept : chain;
+}
+
+/* ---- a span ---- */
+
 void search_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len)
 {
     struct search f = {.store = s,
@@ -401,8 +451,8 @@ void search_span(struct store *s, struct store_stream *stream, const uint8_t *by
                        .block_bytes = FIRST_BLOCK_BYTES,
                        .one_in = density(stream)};
     s->match_count = s->pending_count = 0;
-    bool after_match = stream->since_bytes == 0;
-    s->goes_on = try_continuation(&f) && after_match;
+    uint64_t end = stream->expect, gap = stream->since_bytes;
+    try_continuation(&f);
     while (f.len - f.at >= STORE_MATCH_MIN) {
         bool found = try_ends(&f);
         if (!found && f.len - f.at >= STORE_KEY_BYTES)
@@ -411,5 +461,7 @@ void search_span(struct store *s, struct store_stream *stream, const uint8_t *by
             break;
     }
     stream->since_bytes += len - f.at;
+    if (len >= MESSAGE_BYTES)
+        leave_out_chains(s, stream, end, gap);
     note_compressibility(s, stream, bytes, len);
 }

@@ -127,7 +127,6 @@ struct store {
     struct pending pending[STORE_PENDING_MOST];
     struct piece pieces[STORE_PIECES_MOST];
     uint32_t match_count, pending_count, piece_count;
-    bool goes_on; /* the first match is the rest of one that an earlier span began */
     uint32_t anchor_at[STORE_SCAN_BYTES / ANCHORS_GAP_BYTES + 1];
     uint64_t anchor_key[STORE_SCAN_BYTES / ANCHORS_GAP_BYTES + 1];
 };

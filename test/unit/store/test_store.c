@@ -76,6 +76,53 @@ START_TEST(edits_cost_little)
 }
 END_TEST
 
+/* Few bytes that are known, again and again among new ones: they are stored with these, so that what comes
+ * again is in one piece. */
+START_TEST(known_bytes_among_new_ones_leave_no_gaps)
+{
+    enum { LEN = 1 << 20, NEW = 3000, KNOWN = 600 };
+    uint8_t *bytes = corpus_new(), *mixed = malloc(LEN);
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    fill_letters(mixed, LEN);
+    for (uint32_t at = NEW; at + KNOWN <= LEN; at += NEW + KNOWN)
+        memcpy(mixed + at, bytes + roll(CORPUS - KNOWN), KNOWN);
+    struct arrival first = pass(mixed, LEN, STORE_TAKE_MOST_BYTES);
+    ck_assert_uint_eq(first.literal_bytes, LEN);
+    struct arrival again = pass(mixed, LEN, STORE_TAKE_MOST_BYTES);
+    ck_assert_uint_lt(again.literal_bytes, 4096);
+    ck_assert_uint_le(again.references, LEN / STORE_TAKE_MOST_BYTES + 8);
+    free(mixed);
+    free(bytes);
+}
+END_TEST
+
+/* Between edits are no more bytes than there were among new ones, but they go on from each other. */
+START_TEST(an_edited_page_is_known)
+{
+    enum { LEN = 30000, PART = 600, EDIT = 8 };
+    uint8_t *bytes = corpus_new();
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    for (uint32_t at = PART; at + EDIT <= LEN; at += PART)
+        fill_random(bytes + at, EDIT);
+    struct arrival edited = pass(bytes, LEN, STORE_TAKE_MOST_BYTES);
+    ck_assert_uint_lt(edited.literal_bytes, 2 * LEN / PART * EDIT + PART);
+    free(bytes);
+}
+END_TEST
+
+START_TEST(a_short_message_uses_what_is_known_of_it)
+{
+    enum { LEN = 1500, KNOWN = 1000 };
+    uint8_t *bytes = corpus_new(), message[LEN];
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    fill_letters(message, LEN);
+    memcpy(message + 300, bytes, KNOWN);
+    struct arrival a = pass(message, LEN, STORE_TAKE_MOST_BYTES);
+    ck_assert_uint_eq(a.literal_bytes, LEN - KNOWN);
+    free(bytes);
+}
+END_TEST
+
 /* Many streams at once, of random spans, edited copies of one another: all that matters is that it arrives.
  */
 START_TEST(interleaved_streams_arrive_whole)
@@ -271,6 +318,9 @@ int main(void)
     tcase_add_test(t, it_is_known_in_spans_of_any_size);
     tcase_add_test(t, a_sparse_search_still_finds_what_was_stored_sparsely);
     tcase_add_test(t, edits_cost_little);
+    tcase_add_test(t, known_bytes_among_new_ones_leave_no_gaps);
+    tcase_add_test(t, an_edited_page_is_known);
+    tcase_add_test(t, a_short_message_uses_what_is_known_of_it);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
     tcase_add_test(t, spans_out_of_bounds_are_refused);
