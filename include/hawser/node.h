@@ -18,6 +18,7 @@
 #include "hawser/mux.h"
 #include "hawser/rules.h"
 #include "hawser/shelving.h"
+#include "hawser/toucher.h"
 
 enum {
     NODE_WORKERS_MAX = 256,
@@ -95,6 +96,7 @@ struct node {
     struct mux_memory memory;
     struct budget store_memory; /* of all homes' stores; cap 0: there are none */
     struct shelving *shelving;  /* of those stores; NULL: in memory only */
+    struct toucher *toucher;    /* of those stores */
     uint64_t store_seed;        /* of those stores, where they are on disk: the same after each start */
     struct greeter_world greeter_world;
     struct bypass bypass;

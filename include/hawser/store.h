@@ -41,6 +41,10 @@ struct store_events {
     void (*evicted)(void *owner, const struct segment_id *id);
     /* The time, for a new segment's age; NULL: the store has no ages. */
     uint64_t (*now_us)(void *owner);
+    /* These whole huge pages of a segment will be written soon: another thread may have the kernel make them
+     * now, with a reference of its own. True: it will, and their memory is counted. From inside take and
+     * fill; NULL: nothing is touched ahead. */
+    bool (*touch_ahead)(void *owner, struct chunk *chunk, uint32_t off, uint32_t len);
 };
 
 /* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores;

@@ -219,6 +219,8 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         err = landscape_new(&n->landscape, NULL, start->config, NULL, 0);
     if (err == 0)
         err = start_shelving(n, start->config);
+    if (err == 0 && n->store_memory.cap > 0)
+        err = toucher_new(&n->toucher);
     if (err == 0)
         err = start_workers(n, start->config);
     if (err == 0)

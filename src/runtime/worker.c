@@ -89,10 +89,17 @@ static uint64_t store_now_us(void *owner)
     return clock_now_us();
 }
 
+static bool touch_ahead(void *owner, struct chunk *chunk, uint32_t off, uint32_t len)
+{
+    const struct worker *w = owner;
+    return toucher_ask(w->node->toucher, chunk, off, len);
+}
+
 /* What peers at home here were sent, and sent us. */
 static int make_store(struct worker *w)
 {
-    static const struct store_events events = {.evicted = mux_segment_evicted, .now_us = store_now_us};
+    static const struct store_events events = {
+        .evicted = mux_segment_evicted, .now_us = store_now_us, .touch_ahead = touch_ahead};
     struct budget *memory = &w->node->store_memory;
     uint64_t random[2];
     if (memory->cap == 0)
@@ -192,6 +199,8 @@ void workers_stop(struct node *n)
     for (size_t i = 0; i < count; i++)
         stop_thread(n->workers[i]);
     shelving_stop(n->shelving);
+    toucher_free(n->toucher);
+    n->toucher = NULL;
     for (size_t i = 0; i < count; i++)
         worker_free(n->workers[i]);
     atomic_store(&n->worker_count, 0);

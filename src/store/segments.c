@@ -6,7 +6,11 @@
 
 #include "store_internal.h"
 
-enum { HUGE_PAGE_BYTES = 2 << 20 };
+enum {
+    HUGE_PAGE_BYTES = 2 << 20,
+    HUGE_PAGE_PAGES = HUGE_PAGE_BYTES / STORE_PAGE_BYTES,
+    HUGE_PAGES = STORE_SEGMENT_BYTES / HUGE_PAGE_BYTES,
+};
 
 uint64_t segment_name_key(const struct store *s, const struct segment_id *id)
 {
@@ -111,6 +115,13 @@ static void count_memory(struct segment *g, uint64_t bytes)
         g->filler->memory_bytes += bytes;
 }
 
+static void uncount_memory(struct segment *g, uint64_t bytes)
+{
+    g->memory_bytes -= bytes;
+    if (g->filler != NULL)
+        g->filler->memory_bytes -= bytes;
+}
+
 static void count_bytes_filled(struct store *s, struct segment *g, uint64_t bytes)
 {
     g->filled_bytes += bytes;
@@ -188,20 +199,38 @@ static bool is_touched(const struct segment *g, uint32_t page)
     return g->touched[page / 64] >> page % 64 & 1;
 }
 
-/* Own segments fill up from the beginning, and take huge pages. Others are sparse at first sight, and a huge
- * page for every fragment would be a waste; but where they have filled one of its size they go on to. */
-static bool deserves_huge_page(const struct segment *g, uint32_t unit)
+static bool is_all_touched(const struct segment *g, uint32_t unit, bool touched)
 {
-    enum { PAGES = HUGE_PAGE_BYTES / STORE_PAGE_BYTES };
-    if (g->source == 0)
-        return true;
-    if (unit == 0)
-        return false;
-    for (uint32_t page = (unit - 1) * PAGES; page < (unit + 1) * PAGES; page++) {
-        if (is_touched(g, page) != (page < unit * PAGES))
+    for (uint32_t page = unit * HUGE_PAGE_PAGES; page < (unit + 1) * HUGE_PAGE_PAGES; page++) {
+        if (is_touched(g, page) != touched)
             return false;
     }
     return true;
+}
+
+static bool is_all_filled(const struct segment *g, uint32_t unit)
+{
+    return intervals_cover(&g->filled, unit * HUGE_PAGE_BYTES, (unit + 1) * HUGE_PAGE_BYTES);
+}
+
+/* The source has filled the segment before as far as its last huge page (its end may have been left), so it
+ * goes on with this one. */
+static bool follows_filled(const struct store *s, const struct segment_id *id, uint32_t source)
+{
+    struct segment_id before = {.epoch = id->epoch, .number = id->number - 1};
+    const struct segment *g = segment_find(s, &before);
+    return g != NULL && g->source == source && is_all_filled(g, HUGE_PAGES - 2);
+}
+
+/* Own segments fill up from the beginning, and take huge pages. Others are sparse at first sight, and a huge
+ * page for every fragment would be a waste; but where they have filled one of its size they go on to. */
+static bool deserves_huge_page(const struct store *s, const struct segment *g, uint32_t unit)
+{
+    if (g->source == 0)
+        return true;
+    if (!is_all_touched(g, unit, false))
+        return false;
+    return unit > 0 ? is_all_touched(g, unit - 1, true) : follows_filled(s, &g->chunk->segment, g->source);
 }
 
 /* Count what [first, end) has of new pages. */
@@ -220,24 +249,125 @@ static bool touch_pages(struct store *s, struct segment *g, uint32_t first, uint
     return true;
 }
 
-/* Count the memory of [off, off + len) before it is written. */
-static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, bool may_evict)
+/* A wish: without huge pages it works as well, only slower. */
+static void advise(struct chunk *chunk, uint32_t unit, uint32_t count, bool huge)
 {
-    enum { PAGES = HUGE_PAGE_BYTES / STORE_PAGE_BYTES };
+    madvise(chunk->bytes + (size_t)unit * HUGE_PAGE_BYTES, (size_t)count * HUGE_PAGE_BYTES,
+            huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+}
+
+/* Count the memory of [off, off + len) before it is written. *begun: a huge page that is written for the
+ * first time; left alone if there is none. */
+static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, bool may_evict,
+                  uint32_t *begun)
+{
     uint32_t page = off / STORE_PAGE_BYTES, end = (off + len - 1) / STORE_PAGE_BYTES + 1;
     while (page < end) {
-        uint32_t unit = page / PAGES, first = page, next = page + 1;
-        if (!is_touched(g, page) && deserves_huge_page(g, unit)) {
-            first = unit * PAGES;
-            next = first + PAGES;
+        uint32_t unit = page / HUGE_PAGE_PAGES, first = page, next = page + 1;
+        if (g->ahead >> unit & 1) {
+            g->ahead &= ~(1u << unit);
+            *begun = unit;
+        } else if (!is_touched(g, page) && deserves_huge_page(s, g, unit)) {
+            first = unit * HUGE_PAGE_PAGES;
+            next = first + HUGE_PAGE_PAGES;
             if (g->source != 0)
-                madvise(g->chunk->bytes + (size_t)first * STORE_PAGE_BYTES, HUGE_PAGE_BYTES, MADV_HUGEPAGE);
+                advise(g->chunk, unit, 1, true);
+            *begun = unit;
         }
         if (!touch_pages(s, g, first, next, may_evict))
             return false;
         page = next;
     }
     return true;
+}
+
+/* ---- what will be written next ---- */
+
+uint64_t segment_overhead_bytes(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE) + sizeof(struct segment) + 2 * sizeof(struct map_slot);
+}
+
+/* A segment without a name, around a chunk that becomes its own; its memory is counted by the caller. */
+static struct segment *wrap(struct chunk *chunk)
+{
+    struct segment *g = chunk != NULL ? calloc(1, sizeof(*g)) : NULL;
+    if (g != NULL) {
+        g->chunk = chunk;
+        g->memory_bytes = segment_overhead_bytes();
+    }
+    return g;
+}
+
+/* One that is empty, for memory that was taken; NULL: there is none, and it was given back. */
+static struct segment *new_unnamed(struct store *s)
+{
+    struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
+    struct segment *g = wrap(chunk);
+    if (g == NULL) {
+        chunk_unref(chunk);
+        give_memory(s, segment_overhead_bytes());
+    }
+    return g;
+}
+
+static void drop_unnamed(struct store *s, struct segment *g)
+{
+    give_memory(s, g->memory_bytes);
+    chunk_unref(g->chunk);
+    free(g);
+}
+
+/* The first touch of fresh memory may cost more than all the searching, so another thread does it meanwhile:
+ * for the huge page after the next, since it may take as long as the worker takes for the next one by itself,
+ * and both would do the same one. Its memory is counted before, so the bound is exact; nothing is evicted for
+ * it; and a source gets no more of it than it has filled. */
+enum { AHEAD_BY = 2 };
+
+static void ask_ahead(struct store *s, struct segment *g, uint32_t unit)
+{
+    uint32_t first = unit * HUGE_PAGE_PAGES, end = first + HUGE_PAGE_PAGES;
+    if (!is_all_touched(g, unit, false) || !touch_pages(s, g, first, end, false))
+        return;
+    if (s->events->touch_ahead(s->owner, g->chunk, unit * HUGE_PAGE_BYTES, HUGE_PAGE_BYTES)) {
+        g->ahead |= 1u << unit;
+        return;
+    }
+    uncount_memory(g, HUGE_PAGE_BYTES);
+    give_memory(s, HUGE_PAGE_BYTES);
+    for (uint32_t page = first; page < end; page++)
+        g->touched[page / 64] &= ~(1ULL << page % 64);
+}
+
+/* While there is room for a whole segment: else the oldest will be named anew. */
+static struct segment *need_spare(struct store *s)
+{
+    if (s->spare == NULL && s->max_bytes - s->used_bytes > 2 * STORE_SEGMENT_BYTES &&
+        budget_left(s->memory) > 2 * STORE_SEGMENT_BYTES && segment_take_memory(s, segment_overhead_bytes()))
+        s->spare = new_unnamed(s);
+    return s->spare;
+}
+
+void spare_free(struct store *s)
+{
+    if (s->spare != NULL)
+        drop_unnamed(s, s->spare);
+    s->spare = NULL;
+}
+
+/* Writing has begun in a huge page, so others will be wanted soon. */
+static void look_ahead(struct store *s, struct segment *g, uint32_t begun)
+{
+    uint32_t unit = begun + AHEAD_BY;
+    bool goes_on = g->source == 0 || begun == 0 || is_all_filled(g, begun - 1);
+    if (s->events == NULL || s->events->touch_ahead == NULL || !goes_on)
+        return;
+    if (unit >= HUGE_PAGES) {
+        g = need_spare(s);
+        unit -= HUGE_PAGES;
+    }
+    if (g != NULL)
+        ask_ahead(s, g, unit);
 }
 
 /* ---- life ---- */
@@ -253,30 +383,30 @@ static uint32_t free_slot(struct store *s)
     return 0;
 }
 
-uint64_t segment_overhead_bytes(void)
+/* Name it, and put it into a slot; false: it stays as it was. */
+static bool enter(struct store *s, struct segment *g, uint32_t source, struct filler *filler)
 {
-    return (uint64_t)sysconf(_SC_PAGESIZE) + sizeof(struct segment) + 2 * sizeof(struct map_slot);
-}
-
-/* Name it, and put it into a slot. Its memory is counted; the chunk becomes its own. */
-static struct segment *enter(struct store *s, struct chunk *chunk, uint32_t source, struct filler *filler)
-{
-    struct segment *g = calloc(1, sizeof(*g));
     uint32_t slot = free_slot(s);
-    if (g == NULL || slot == 0 || map_put(&s->by_name, segment_name_key(s, &chunk->segment), g) < 0) {
-        free(g);
-        return NULL;
-    }
-    g->chunk = chunk;
+    if (slot == 0 || map_put(&s->by_name, segment_name_key(s, &g->chunk->segment), g) < 0)
+        return false;
     g->slot = slot;
     g->source = source;
     g->call = s->call;
     g->born_us = segment_now_us(s);
-    g->memory_bytes = segment_overhead_bytes();
     join_filler(g, filler);
     s->slots[slot] = g;
     s->counters.segments++;
-    return g;
+    return true;
+}
+
+/* What was touched ahead has its pages. */
+static void advise_new(const struct segment *g, bool huge)
+{
+    for (uint32_t unit = 0; unit < AHEAD_BY; unit++) {
+        if (!is_touched(g, unit * HUGE_PAGE_PAGES))
+            advise(g->chunk, unit, 1, huge);
+    }
+    advise(g->chunk, AHEAD_BY, HUGE_PAGES - AHEAD_BY, huge);
 }
 
 /* Most of its memory is there: otherwise a sparse segment would come by pages that it does not fill. */
@@ -313,6 +443,7 @@ static struct segment *recycle(struct store *s, const struct segment_id *id, uin
     g->filled_bytes = 0;
     join_filler(g, filler);
     g->reserved = 0;
+    g->ahead = 0;
     g->source = source;
     g->came_back = g->asked_disk = g->asked_next = false;
     g->stays_until_us = 0;
@@ -331,37 +462,38 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
     if (need_filler(s, source, &filler) < 0)
         return NULL;
     /* A fragment of another is not worth a whole segment's memory. */
-    struct segment *g = from_start ? recycle(s, id, source, filler) : NULL;
+    bool goes_on = from_start && (source == 0 || follows_filled(s, id, source));
+    bool spare = goes_on && s->spare != NULL;
+    struct segment *g = from_start && !spare ? recycle(s, id, source, filler) : NULL;
     if (g != NULL)
         return g;
     if (s->counters.segments == s->slots_most && !evict_oldest(s, filler))
         return NULL;
-    if (!segment_make_room(s, filler, segment_overhead_bytes()))
-        return NULL;
-    struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
-    if (chunk == NULL)
-        goto give;
-    /* A wish: without huge pages it works as well, only slower. */
-    madvise(chunk->bytes, STORE_SEGMENT_BYTES, source == 0 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
-    chunk->segment = *id;
-    g = enter(s, chunk, source, filler);
+    if (spare) {
+        g = s->spare;
+        s->spare = NULL;
+    } else if (segment_make_room(s, filler, segment_overhead_bytes())) {
+        g = new_unnamed(s);
+    }
     if (g == NULL)
-        goto free;
+        return NULL;
+    g->chunk->segment = *id;
+    advise_new(g, source == 0);
+    if (!enter(s, g, source, filler)) {
+        drop_unnamed(s, g);
+        return NULL;
+    }
     TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
     return g;
-free:
-    chunk_unref(chunk);
-give:
-    give_memory(s, segment_overhead_bytes());
-    return NULL;
 }
 
 /* Every filled page is counted, and the list of what is filled. */
 static bool count_filled(struct store *s, struct segment *g)
 {
+    uint32_t begun;
     for (uint32_t i = 0; i < g->filled.count; i++) {
         struct interval filled = g->filled.list[i];
-        if (!touch(s, g, filled.from, filled.to - filled.from, false))
+        if (!touch(s, g, filled.from, filled.to - filled.from, false, &begun))
             return false;
     }
     return true;
@@ -376,8 +508,9 @@ int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled
     struct filler *filler;
     if (need_filler(s, source, &filler) < 0 || !segment_take_memory(s, segment_overhead_bytes() + list_bytes))
         return -ENOBUFS;
-    struct segment *g = enter(s, chunk, source, filler);
-    if (g == NULL) {
+    struct segment *g = wrap(chunk);
+    if (g == NULL || !enter(s, g, source, filler)) {
+        free(g);
         give_memory(s, segment_overhead_bytes() + list_bytes);
         return -ENOBUFS;
     }
@@ -446,13 +579,16 @@ static int add_filled(struct store *s, struct segment *g, uint32_t from, uint32_
 
 int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len)
 {
+    uint32_t begun = HUGE_PAGES; /* none */
     g->call = s->call;
-    if (!touch(s, g, off, len, true))
+    if (!touch(s, g, off, len, true, &begun))
         return -ENOBUFS;
     int err = add_filled(s, g, off, off + len);
     if (err < 0)
         return err;
     memcpy(g->chunk->bytes + off, bytes, len);
     count_bytes_filled(s, g, len);
+    if (begun < HUGE_PAGES)
+        look_ahead(s, g, begun);
     return 0;
 }

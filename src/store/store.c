@@ -86,6 +86,7 @@ void store_free(struct store *s)
         return;
     while (!TAILQ_EMPTY(&s->by_age))
         segment_free(s, TAILQ_FIRST(&s->by_age));
+    spare_free(s);
     cold_end(s);
     budget_give(s->memory, s->used_bytes);
     fillers_end(s);

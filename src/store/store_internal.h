@@ -67,7 +67,8 @@ struct segment {
     bool asked_next;         /* for the segment that follows it */
     uint64_t filled_bytes, memory_bytes;
     uint64_t touched[STORE_PAGES / 64]; /* pages that are counted */
-    struct intervals fresh;             /* to be collected; not empty: in the store's list */
+    uint32_t ahead; /* a bit for each huge page that is counted and touched ahead, and not written yet */
+    struct intervals fresh; /* to be collected; not empty: in the store's list */
     TAILQ_ENTRY(segment) by_fresh;
 };
 
@@ -108,7 +109,8 @@ struct store {
     struct map fillers;     /* by source */
     struct segment **slots; /* [slots_most + 1]; slot 0 is never used */
     uint32_t slots_most, slot_next;
-    struct segment *tail; /* own, where runs are reserved; NULL: none yet */
+    struct segment *tail;  /* own, where runs are reserved; NULL: none yet */
+    struct segment *spare; /* has no name yet; made to touch its first huge pages ahead. NULL: none */
     uint32_t next_number;
     uint64_t call;
     struct leftover leftovers[STORE_LEFTOVERS];
@@ -168,6 +170,7 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
 int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
                   bool newest, struct segment **out);
 void segment_free(struct store *s, struct segment *g);
+void spare_free(struct store *s);
 void fillers_end(struct store *s);
 /* False: a slice into it is left, or the running call uses it. */
 bool segment_is_evictable(const struct store *s, const struct segment *g);
