@@ -24,7 +24,14 @@ struct replay {
     struct replay_cursor next, again;
     uint64_t again_end;
     struct spans waiting; /* ranges that go again after this one */
+    struct replay_marks {
+        uint64_t *offsets;          /* where every REPLAY_MARK_SLICESth slice began that is still there: */
+        uint32_t first, count, cap; /* offsets[first .. first + count) */
+        uint64_t dropped;           /* slices before those that are there */
+    } marks; /* so that a peer that asks for one byte here and one there is answered in little time */
 };
+
+enum { REPLAY_MARK_SLICES = 64 };
 
 static inline uint64_t replay_sent(const struct replay *r)
 {

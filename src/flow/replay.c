@@ -1,7 +1,91 @@
 #include "hawser/replay.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
+
+/* ---- marks ---- */
+
+/* How many slices before this one have a mark, from the stream's first. */
+static uint64_t marked_before(uint64_t slice)
+{
+    return (slice + REPLAY_MARK_SLICES - 1) / REPLAY_MARK_SLICES;
+}
+
+static int make_room(struct replay_marks *m)
+{
+    if (m->first + m->count < m->cap)
+        return 0;
+    if (m->first > m->cap / 2) {
+        memmove(m->offsets, m->offsets + m->first, m->count * sizeof(*m->offsets));
+        m->first = 0;
+        return 0;
+    }
+    uint32_t cap = m->cap == 0 ? 8 : 2 * m->cap;
+    uint64_t *offsets = realloc(m->offsets, cap * sizeof(*offsets));
+    if (offsets == NULL)
+        return -ENOMEM;
+    m->offsets = offsets;
+    m->cap = cap;
+    return 0;
+}
+
+static void clear_marks(struct replay_marks *m)
+{
+    free(m->offsets);
+    *m = (struct replay_marks){0};
+}
+
+/* So many slices went from the front; what is left begins in the first of the others. */
+static void drop_marks(struct replay *r, uint32_t dropped)
+{
+    struct replay_marks *m = &r->marks;
+    if (r->slices.count == 0) {
+        clear_marks(m);
+        return;
+    }
+    uint32_t gone = (uint32_t)(marked_before(m->dropped + dropped) - marked_before(m->dropped));
+    m->dropped += dropped;
+    m->first += gone;
+    m->count -= gone;
+}
+
+/* The last slice with a mark that begins at or before the offset, and where it does; without one the first.
+ */
+static uint32_t mark_before(const struct replay *r, uint64_t offset, uint64_t *at)
+{
+    const struct replay_marks *m = &r->marks;
+    uint32_t low = 0, high = m->count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if (m->offsets[m->first + middle] <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    *at = r->acked;
+    if (low == 0)
+        return 0;
+    uint64_t number = (marked_before(m->dropped) + low - 1) * REPLAY_MARK_SLICES;
+    if (number > m->dropped) /* of the first slice a part may be gone */
+        *at = m->offsets[m->first + low - 1];
+    return (uint32_t)(number - m->dropped);
+}
+
+/* ---- slices ---- */
+
+static int push(struct replay *r, struct slice s)
+{
+    struct replay_marks *m = &r->marks;
+    bool marked = (m->dropped + r->slices.count) % REPLAY_MARK_SLICES == 0;
+    int err = marked ? make_room(m) : 0;
+    if (err == 0)
+        err = slices_push(&r->slices, s);
+    if (err == 0 && marked)
+        m->offsets[m->first + m->count++] = r->read;
+    return err;
+}
 
 int replay_append(struct replay *r, struct slice s)
 {
@@ -10,7 +94,7 @@ int replay_append(struct replay *r, struct slice s)
     bool stored = chunk_is_segment(s.chunk);
     bool open = r->next.slice < r->slices.count;
     bool merged = open && (stored ? slices_extend(&r->slices, s) : slices_merge(&r->slices, s));
-    int err = merged ? 0 : slices_push(&r->slices, s);
+    int err = merged ? 0 : push(r, s);
     if (err < 0)
         return err;
     r->read += len;
@@ -38,7 +122,9 @@ static void follow(struct replay_cursor *c, uint32_t dropped, uint64_t acked)
 static struct replay_cursor seek(const struct replay *r, uint64_t offset)
 {
     struct replay_cursor c = {.offset = offset};
-    uint64_t left = offset - r->acked;
+    uint64_t at;
+    c.slice = mark_before(r, offset, &at);
+    uint64_t left = offset - at;
     while (left > 0) {
         uint32_t len = slices_at(&r->slices, c.slice)->len;
         if (left < len) {
@@ -138,6 +224,7 @@ void replay_ack(struct replay *r, uint64_t upto)
     uint32_t before = r->slices.count;
     slices_drop(&r->slices, upto - r->acked);
     uint32_t dropped = before - r->slices.count;
+    drop_marks(r, dropped);
     r->acked = upto;
     follow(&r->next, dropped, upto);
     follow(&r->again, dropped, upto);
@@ -179,6 +266,7 @@ void replay_drop(struct replay *r)
     uint64_t sent = r->next.offset;
     slices_clear(&r->slices);
     spans_clear(&r->waiting);
+    clear_marks(&r->marks);
     *r = (struct replay){
         .acked = sent, .read = sent, .next = {.offset = sent}, .again = {.offset = sent}, .again_end = sent};
 }

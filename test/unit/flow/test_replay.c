@@ -11,6 +11,12 @@ enum { BYTES = 1 << 20 };
 
 static uint8_t model[BYTES];
 
+static void fill_model(void)
+{
+    for (size_t i = 0; i < BYTES; i++)
+        model[i] = (uint8_t)(i * 2654435761u >> 13);
+}
+
 static uint32_t at_most(uint64_t left, unsigned most)
 {
     return (uint32_t)(left == 0 ? 0 : 1 + (uint64_t)rand() % (left < most ? left : most));
@@ -82,10 +88,38 @@ static void run(unsigned seed)
 
 START_TEST(agrees_with_an_array)
 {
-    for (size_t i = 0; i < BYTES; i++)
-        model[i] = (uint8_t)(i * 2654435761u >> 13);
+    fill_model();
     for (unsigned seed = 1; seed <= 5; seed++)
         run(seed);
+    ck_assert_uint_eq(chunk_bytes_total(), 0);
+}
+END_TEST
+
+/* Single bytes anywhere in a replay of many slices, as a peer may ask for them, while the front goes in parts
+ * of slices. */
+START_TEST(single_bytes_of_many_slices_go_again)
+{
+    enum { PIECE = 600, STEP = 977 };
+    struct replay r = {0};
+    fill_model();
+    for (uint32_t at = 0; at + PIECE <= BYTES; at += PIECE)
+        ck_assert_int_eq(replay_append(&r, slice_copy(model + at, PIECE)), 0);
+    ck_assert_uint_gt(r.slices.count, 20 * REPLAY_MARK_SLICES);
+    replay_skip(&r, &r.next, r.read);
+    for (uint64_t front = 0; front < r.read; front += 100 * PIECE + 1) {
+        if (front > 0)
+            replay_ack(&r, front);
+        for (uint64_t at = front; at < r.read; at += STEP) {
+            uint8_t byte;
+            replay_peek(&r, at, &byte, 1);
+            ck_assert_uint_eq(byte, model[at]);
+        }
+    }
+    replay_send_again(&r, r.read - 1, r.read);
+    ck_assert_uint_eq(replay_again_left(&r), 1);
+    send_from(&r, &r.again, 1);
+    replay_ack(&r, r.read);
+    ck_assert_ptr_null(r.marks.offsets); /* no memory while empty */
     ck_assert_uint_eq(chunk_bytes_total(), 0);
 }
 END_TEST
@@ -111,6 +145,7 @@ int main(void)
     TCase *t = tcase_create("replay");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, agrees_with_an_array);
+    tcase_add_test(t, single_bytes_of_many_slices_go_again);
     tcase_add_test(t, what_was_dropped_was_never_read);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
