@@ -26,6 +26,8 @@ void savings_add(struct savings *s, uint64_t from, uint64_t end, uint64_t unpaid
 void savings_spend(struct savings *s, uint64_t from, uint64_t end);
 /* Entries that end at `upto` or before are done with: how many bytes crossed as references in them. */
 uint64_t savings_settle(struct savings *s, uint64_t upto);
+/* The same, with its share of the entry that `upto` is inside of. */
+uint64_t savings_settle_part(struct savings *s, uint64_t upto);
 void savings_clear(struct savings *s);
 
 #endif

@@ -153,8 +153,6 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
         available = STORED_RAW_MAX;
     if (available > edge - begin)
         available = edge - begin; /* with a reference that fails, what was asked for would be lost again */
-    if (!fresh)
-        savings_spend(&s->saved_out, begin, begin + available);
     while (w.raw_bytes < available) {
         struct slice part = *replay_at(&s->replay, c);
         part.off += c->byte;
@@ -164,6 +162,8 @@ uint32_t session_put_stored(struct session *s, unsigned slot, struct replay_curs
         uint32_t len = put_piece(s, slot, &w, &part, c->offset, plain, &referred);
         if (len == 0)
             break;
+        if (!fresh) /* of these bytes alone: the rest crossed as it did and is not sent again yet */
+            savings_spend(&s->saved_out, c->offset, c->offset + len);
         replay_skip(&s->replay, c, len);
     }
     end_run(s, &referred);
@@ -189,7 +189,7 @@ void session_confirm_held(struct session *s, uint64_t upto)
 {
     if (s->replay.stored > 0 && mux_stores(s->mux))
         replay_each(&s->replay, s->replay.acked, upto, confirm_part, s->mux);
-    mux_count_sent(s, (struct mux_traffic){.saved_bytes = savings_settle(&s->saved_out, upto)});
+    mux_count_sent(s, (struct mux_traffic){.saved_bytes = savings_settle_part(&s->saved_out, upto)});
 }
 
 static void take_back_part(void *arg, const struct slice *part)

@@ -271,7 +271,7 @@ static void grant(struct session *s)
 void receive_consumed(struct session *s, uint64_t total)
 {
     s->consumed = total;
-    savings_settle(&s->saved_in, total);
+    savings_settle(&s->saved_in, total); /* a slice takes no memory until it went whole */
     if (s->reset_after_final) {
         if (s->consumed == s->final)
             session_finish_reset(s);

@@ -125,6 +125,18 @@ uint64_t savings_settle(struct savings *s, uint64_t upto)
     return referred;
 }
 
+uint64_t savings_settle_part(struct savings *s, uint64_t upto)
+{
+    uint64_t referred = savings_settle(s, upto);
+    if (s->count > 0 && s->list[s->first].from < upto) {
+        struct saving *one = &s->list[s->first];
+        referred += one->referred;
+        shrink(s, one, upto, one->end);
+        referred -= one->referred;
+    }
+    return referred;
+}
+
 void savings_clear(struct savings *s)
 {
     free(s->list);
