@@ -18,7 +18,7 @@
  * "memory_bytes", "memory_cap_bytes", "accepting": true | false, "peers_up", "peers_total"}
  *
  * peers: [{"name", "state": "up" | "down", "lanes": [{"id", "role": "express" | "bulk", "state", "rtt_ms"}],
- * "rtt_ms", "sessions", "opened", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes", "rate_mbit",
+ * "rtt_ms" (null: down), "sessions", "opened", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes", "rate_mbit",
  * "reason": why it is down, or null, "dedup_percent": by references, with frames' headers, "zstd_percent": by
  * compression, "saved_percent": of the WAN, all in all, "in_saved_bytes", "out_saved_bytes": crossed as
  * references, "misses": frames here whose references did not resolve, "missed_bytes": sent again for the

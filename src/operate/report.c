@@ -122,10 +122,11 @@ static json_t *peer_json(struct mux *m)
     uint64_t bits = rate->target != 0 ? rate->target : rate->best != 0 ? rate->best : rate->learned;
     bool up = mux_is_up(m);
     json_t *reason = up ? json_null() : json_string(tunnel_reason(t));
+    json_t *rtt = up ? json_real(ms(tunnel_rtt_us(t))) : json_null();
     json_t *peer =
-        json_pack("{s:s, s:s, s:o, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m),
-                  "state", up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms", ms(tunnel_rtt_us(t)),
-                  "sessions", (json_int_t)totals.sessions, "opened", (json_int_t)totals.opened, "in_bytes",
+        json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m),
+                  "state", up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms", rtt, "sessions",
+                  (json_int_t)totals.sessions, "opened", (json_int_t)totals.opened, "in_bytes",
                   (json_int_t)totals.in_bytes, "out_bytes", (json_int_t)totals.out_bytes, "wire_in_bytes",
                   (json_int_t)wire.in_bytes, "wire_out_bytes", (json_int_t)wire.out_bytes, "rate_mbit",
                   (double)bits / 1e6, "reason", reason);
@@ -284,14 +285,15 @@ static json_t *status_json(struct node *n)
     }
     for (size_t i = 0; i < n->by_index_count; i++)
         up += n->by_index[i] != NULL && n->by_index[i]->up;
-    return json_pack("{s:s, s:s, s:f, s:o, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "version", HAWSER_VERSION,
-                     "node", n->name, "uptime_s", (double)(clock_now_us() - n->started_us) / 1e6, "workers",
-                     workers, "sessions", (json_int_t)atomic_load(&n->sessions), "sessions_max",
-                     (json_int_t)atomic_load(&n->sessions_max), "memory_bytes",
-                     (json_int_t)(chunk_bytes_total() + compress_bytes_total()), "memory_cap_bytes",
-                     (json_int_t)n->landscape->config->memory_bytes, "accepting",
-                     (int)(n->accepting || !n->wants_intercept), "peers_up", (json_int_t)up, "peers_total",
-                     (json_int_t)n->by_index_count);
+    return json_pack(
+        "{s:s, s:s, s:f, s:o, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "version", HAWSER_VERSION, "node", n->name,
+        "uptime_s", (double)(clock_now_us() - n->started_us) / 1e6, "workers", workers, "sessions",
+        (json_int_t)atomic_load(&n->sessions), "sessions_max", (json_int_t)atomic_load(&n->sessions_max),
+        "memory_bytes",
+        (json_int_t)(chunk_bytes_total() + compress_bytes_total() + budget_used(&n->store_memory)),
+        "memory_cap_bytes", (json_int_t)n->landscape->config->memory_bytes, "accepting",
+        (int)(n->accepting || !n->wants_intercept), "peers_up", (json_int_t)up, "peers_total",
+        (json_int_t)n->by_index_count);
 }
 
 /* What the engine saw and, for peers that are down, what the firewall let pass: it does not say when. */

@@ -17,6 +17,8 @@ static const struct section_place *place_of(const struct config_reader *r, enum 
     return NULL;
 }
 
+enum { STORE_MEMORY_MIN = 128 << 20 }; /* half of it is the store's, which needs 64 MB */
+
 static int check_sections(struct config_reader *r)
 {
     if (place_of(r, CONFIG_SECTION_NODE, 0) == NULL)
@@ -27,6 +29,16 @@ static int check_sections(struct config_reader *r)
                            "there is no [peer NAME] section; add one for each node at the other "
                            "end, with pin and networks");
     return 0;
+}
+
+static int check_node(struct config_reader *r)
+{
+    const struct config *c = r->config;
+    if (c->homes <= c->workers_min)
+        return 0;
+    return reader_warn(r, place_line(place_of(r, CONFIG_SECTION_NODE, 0), "homes"),
+                       "[node] homes is more than the %u permanent workers; raise workers, or lower homes",
+                       c->workers_min);
 }
 
 /* A packet that carries one mark must not be taken for one that carries the other. */
@@ -82,6 +94,10 @@ static int check_store(struct config_reader *r)
     if (c->store_path != NULL && c->store_path[0] != '/')
         return reader_fail(r, -ERR_CONFIG, place_line(store, "path"),
                            "[store] path: '%.80s' is not an absolute path; start it with '/'", c->store_path);
+    if (c->store_path != NULL && c->memory_bytes < STORE_MEMORY_MIN)
+        return reader_warn(
+            r, place_line(store, "path"),
+            "[store] path has no effect with so little memory in [node]: there is a store from 128M on");
     if (c->store_path == NULL && place_has(store, "size"))
         return reader_warn(
             r, place_line(store, "size"),
@@ -283,6 +299,8 @@ int config_check(struct config_reader *r)
         err = check_ports(r);
     if (err == 0)
         err = check_store(r);
+    if (err == 0)
+        err = check_node(r);
     for (size_t i = 0; err == 0 && i < r->place_count; i++) {
         if (r->places[i].section == CONFIG_SECTION_PEER)
             err = check_peer(r, &r->places[i]);

@@ -98,10 +98,9 @@ const struct config_option config_options[] = {
          "one, and one more for each 1 Gbit/s above the first that the peers' rates add up to (100 Mbit/s "
          "for a peer without rate)",
      .syntax = "N",
-     .help = "How many of the permanent workers carry tunnels and keep a store. Peers at one home share its "
-             "store: "
-             "what one of them was sent is known when another one asks for it. A home carries new bytes "
-             "as fast as one CPU can."},
+     .help = "How many of the permanent workers carry tunnels and keep a store. Each home needs 64M of "
+             "the store's memory. What peers at one home have in common is kept once, and may fill all of "
+             "it. A home carries new bytes as fast as one CPU can."},
     {.section = CONFIG_SECTION_NODE,
      .key = "memory",
      .type = CONFIG_TYPE_MEMORY,
@@ -293,7 +292,10 @@ const struct config_option config_options[] = {
      .absent = "the store is in memory only and cold after a restart",
      .syntax = "FOLDER",
      .help = "The folder of the store, an absolute path: what both ends remember outlives a restart there. "
-             "It is made where it is missing, and for this node alone. Without it the link's rate is learned "
+             "It is made where it is missing, and for this node alone. hawserd does not start with a folder "
+             "that is somebody "
+             "else's; when the disk is full or fails it goes on in memory only. Without it the link's rate "
+             "is learned "
              "anew, too."},
     {.section = CONFIG_SECTION_STORE,
      .key = "size",

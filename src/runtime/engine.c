@@ -39,8 +39,8 @@ static void limit_sessions(struct node *n, const struct config *c)
         most = n->memory.floor.cap / (2 * n->memory.session_floor_bytes);
     atomic_store(&n->sessions_max, most);
     if (most < c->sessions_max)
-        log_warn("at most %llu sessions instead of %u: raise [node] memory or the limit of open files",
-                 (unsigned long long)most, c->sessions_max);
+        log_info("at most %llu sessions instead of %u: %s allows no more", (unsigned long long)most,
+                 c->sessions_max, most == n->descriptors_max ? "the limit of open files" : "[node] memory");
 }
 
 static void divide_memory(struct node *n, const struct config *c)
@@ -57,8 +57,10 @@ static void divide_memory(struct node *n, const struct config *c)
     if (store > 0)
         n->tunnel_world.features |= GREETING_FEATURE_REFERENCES;
     else
-        log_warn("nothing is deduplicated: the store takes half of `memory` in [node], and needs %d MB",
-                 STORE_LEAST_BYTES >> 20);
+        log_warn("nothing is deduplicated: the store takes half of `memory` in [node], and needs %d MB; give "
+                 "memory %d MB "
+                 "or more",
+                 STORE_LEAST_BYTES >> 20, STORE_LEAST_BYTES >> 19);
     uint64_t reserved = opening * c->peer_count;
     compress_set_cap(c->memory_bytes / 8);
     budget_init(&n->memory.floor, half);
@@ -136,7 +138,7 @@ static int begin_shelving(struct node *n)
 }
 
 /* Peers at one home have one store: as few as the links need. */
-static size_t homes_of(const struct config *c, size_t workers)
+static size_t homes_of(const struct config *c, size_t workers, uint64_t store_bytes)
 {
     uint64_t rates = 0, homes = c->homes;
     for (size_t i = 0; i < c->peer_count; i++)
@@ -145,14 +147,19 @@ static size_t homes_of(const struct config *c, size_t workers)
         homes = (rates + RATE_OF_A_HOME - 1) / RATE_OF_A_HOME;
         homes = homes < c->peer_count ? homes : c->peer_count;
     }
-    homes = homes > 0 ? homes : 1;
-    return homes < workers ? (size_t)homes : workers;
+    uint64_t shares = store_bytes / STORE_LEAST_BYTES; /* each needs so much of the store's memory */
+    uint64_t most = workers < shares || shares == 0 ? workers : shares;
+    if (c->homes > most)
+        log_warn("[node] homes = %u: %llu here, raise %s for more", c->homes, (unsigned long long)most,
+                 most == workers ? "workers" : "memory");
+    homes = homes < most ? homes : most;
+    return homes > 0 ? (size_t)homes : 1;
 }
 
 static int start_workers(struct node *n, const struct config *c)
 {
     n->workers_min = c->workers_min < NODE_WORKERS_MAX ? c->workers_min : NODE_WORKERS_MAX;
-    n->homes = homes_of(c, n->workers_min);
+    n->homes = homes_of(c, n->workers_min, n->store_memory.cap);
     n->workers_max = c->workers_max < NODE_WORKERS_MAX ? c->workers_max : NODE_WORKERS_MAX;
     for (size_t i = 0; i < n->workers_min; i++) {
         int err = worker_start(n, true);

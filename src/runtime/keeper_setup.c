@@ -234,10 +234,10 @@ int keeper_store_make(const char *path, const struct keeper_user *user, char err
         close(folder);
     if (err == -ENOTEMPTY)
         snprintf(error, CONFIG_ERROR_MAX,
-                 "[store] path = %s: the folder is not empty and belongs to somebody else; if it is an older "
-                 "store, give it "
-                 "to the engine's user with: chown -R %s %s",
-                 path, user->name, path);
+                 "[store] path = %s: the folder is not empty and belongs to somebody else; name an empty "
+                 "one, or one "
+                 "that is not there yet (the files of an older store must belong to the engine's user, %s)",
+                 path, user->name);
     else if (err < 0)
         snprintf(
             error, CONFIG_ERROR_MAX,

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +73,10 @@ void links_save(struct node *n)
     if (!n->links_changed || !links_path(n, path, "") || !links_path(n, fresh, ".new"))
         return;
     n->links_changed = false;
-    FILE *f = fopen(fresh, "we");
+    int fd = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (f == NULL && fd >= 0)
+        close(fd);
     bool good = f != NULL;
     for (size_t i = 0; good && i < n->link_count; i++) {
         const struct link_memory *m = &n->links[i];

@@ -107,8 +107,6 @@ static int make_store(struct worker *w)
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EIO;
     uint64_t share = memory->cap / w->node->homes; /* else the first that is busy takes all */
-    if (share < STORE_LEAST_BYTES)
-        share = STORE_LEAST_BYTES;
     bool on_disk = w->node->shelving != NULL;
     uint64_t seed = on_disk ? w->node->store_seed : random[0];
     int err = store_new(&w->host.store, memory, share, seed, random[1] | 1, &events, &w->host);

@@ -200,15 +200,15 @@ void tunnel_bury(struct tunnel *t, struct lane *l)
     loop_defer(t->loop, &t->reap);
 }
 
-void tunnel_note_reason(struct tunnel *t, const char *what, int err)
+void tunnel_note_reason(struct tunnel *t, const char *what, const struct endpoint *with, int err)
 {
     char where[ENDPOINT_TEXT_MAX];
     if (err == -ERR_PIN)
         snprintf(t->reason, sizeof(t->reason),
                  "%s %s: its key is not the one in `pin`; compare with `hawserctl pin node.crt` run there",
-                 what, endpoint_format(&t->peer->address, where));
+                 what, endpoint_format(with, where));
     else
-        snprintf(t->reason, sizeof(t->reason), "%s %s: %s", what, endpoint_format(&t->peer->address, where),
+        snprintf(t->reason, sizeof(t->reason), "%s %s: %s", what, endpoint_format(with, where),
                  err_text(err));
 }
 
@@ -239,7 +239,7 @@ void tunnel_lose(struct slot *s, int err)
     if (clock_now_us() - s->up_since_us > LIVED_WELL_US)
         s->backoff_us = TUNNEL_REDIAL_FIRST_US;
     log_loss(s, l, err);
-    tunnel_note_reason(t, "lost the lane with", err);
+    tunnel_note_reason(t, "lost the last lane, with", lane_remote(l), err);
     tunnel_bury(t, l);
     t->events->lane_lost(t->owner, s->number);
     if (t->up_count == 0)

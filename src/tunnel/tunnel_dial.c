@@ -118,7 +118,7 @@ static void dial_down(void *owner, struct lane *l, int err)
     if (may_not_know_us(l, err))
         note_refusal(t);
     else
-        tunnel_note_reason(t, "cannot connect to", err);
+        tunnel_note_reason(t, "cannot connect to", &t->peer->address, err);
     if (strcmp(was, t->reason) != 0)
         log_warn("peer %s: %s; trying again", t->peer->name, t->reason);
     tunnel_bury(t, l);
@@ -170,7 +170,7 @@ static void start_dial(struct slot *s)
                        &dial_events, s);
     if (err < 0) {
         s->dialled = NULL;
-        tunnel_note_reason(t, "cannot dial", err);
+        tunnel_note_reason(t, "cannot dial", &t->peer->address, err);
         tunnel_want_redial(s);
     }
 }

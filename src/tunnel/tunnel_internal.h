@@ -79,7 +79,7 @@ bool tunnel_settle(struct slot *s, struct lane *l);
 /* Free a lane in a later turn. */
 void tunnel_bury(struct tunnel *t, struct lane *l);
 /* Why no lane is up, for reports: what failed towards the peer's address. */
-void tunnel_note_reason(struct tunnel *t, const char *what, int err);
+void tunnel_note_reason(struct tunnel *t, const char *what, const struct endpoint *with, int err);
 /* The route by which the next lane to that address starts at the link's rate. */
 void tunnel_set_route(struct tunnel *t, const struct addr *remote);
 bool tunnel_is_pinned(const struct config_peer *peer, const uint8_t *pin);

@@ -169,7 +169,7 @@ class HawserctlTest(unittest.TestCase):
         lines, _ = self.table("store", {**home, "enabled": True, "memory_cap_bytes": 1 << 30, "matched_bytes": 2048,
                                         "taken_bytes": 4096, "matched_percent": 50, "homes": [home]})
         self.assertIn(["memory", "3.0M", "of", "1.0G"], lines)
-        self.assertIn(["matched", "2.0K", "of", "4.0K", "from", "hosts", "here"], lines)
+        self.assertIn(["matched", "2.0K", "of", "4.0K", "from", "hosts", "here,", "known", "here"], lines)
         self.assertIn(["oldest", "1m15s"], lines)
         self.assertNotIn("HOME", [word for line in lines for word in line])
         self.assertNotIn("on disk", self.table("store", {**home, "enabled": True, "disk": None})[1])

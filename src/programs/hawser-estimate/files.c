@@ -76,7 +76,7 @@ static int by_name(const FTSENT **a, const FTSENT **b)
 static int explain(const char *path, int err, char error[static ERROR_MAX])
 {
     const char *advice = err == -EACCES || err == -EPERM ? "run it as a user who may read that"
-                         : err == -ENOENT                ? "correct the name"
+                         : err == -ENOENT                ? "correct the name (standard input is not read)"
                          : err == -EINVAL
                              ? "it is neither a file nor a folder; write what comes of it to a file"
                          : err == -ENOMEM ? "give it less at once, or a smaller --store"

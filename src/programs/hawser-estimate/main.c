@@ -172,6 +172,11 @@ static int estimate(const struct options *o, char *const paths[])
                               .rtt_us = o->rtt_us};
         tally_sort(&run.tally);
         carry_read_store(run.carry, &shown.store);
+        struct tally_type sum;
+        tally_sum(&run.tally, &sum);
+        if (sum.passes[PASS_COLD].bytes == 0)
+            complain(o->pcap ? "there is nothing to count: the capture has no TCP connection with data"
+                             : "there is nothing to count: what was named is empty");
         if (o->json)
             show_json(&shown);
         else

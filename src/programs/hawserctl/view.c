@@ -224,7 +224,8 @@ static int print_store(json_t *answer, FILE *to)
     print_fact(to, answer, "evicted", "evicted_segments", COLUMN_COUNT, NULL, "");
     print_fact(to, answer, "oldest", "oldest_s", COLUMN_DURATION, NULL, "");
     print_fact(to, answer, "index", "index_bytes", COLUMN_BYTES, NULL, "");
-    print_fact(to, answer, "matched", "matched_bytes", COLUMN_BYTES, "taken_bytes", " from hosts here");
+    print_fact(to, answer, "matched", "matched_bytes", COLUMN_BYTES, "taken_bytes",
+               " from hosts here, known here");
     print_fact(to, answer, "matched%", "matched_percent", COLUMN_DECIMAL, NULL, "");
     print_fact(to, answer, "filled", "filled_bytes", COLUMN_BYTES, NULL, " by peers");
     print_fact(to, answer, "misses", "misses", COLUMN_COUNT, NULL, " frames here, asked for again");
