@@ -59,6 +59,9 @@ struct lane_events {
 int lane_new(struct lane **out, struct loop *loop, SSL_CTX *tls, bool server, bool connecting, int fd,
              uint64_t timeout_us, const struct lane_events *events, void *owner);
 void lane_free(struct lane *l);
+/* For whoever keeps lanes in a list: the one that was put behind this one, at first NULL. */
+void lane_put_next(struct lane *l, struct lane *next);
+struct lane *lane_next(const struct lane *l);
 
 /* Hand over to another loop: detach on the old thread, attach on the new one with the new owner. Only while
  * UP. */

@@ -34,6 +34,7 @@ enum {
 
 struct lane {
     struct loop *loop;
+    struct lane *next; /* the owner's */
     const struct lane_events *events;
     void *owner;
     struct event io, timeout;
@@ -596,6 +597,16 @@ void lane_free(struct lane *l)
     shut(l);
     SSL_free(l->ssl);
     free(l);
+}
+
+void lane_put_next(struct lane *l, struct lane *next)
+{
+    l->next = next;
+}
+
+struct lane *lane_next(const struct lane *l)
+{
+    return l->next;
 }
 
 void lane_detach(struct lane *l)

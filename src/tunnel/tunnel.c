@@ -1,6 +1,5 @@
 #include "tunnel_internal.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -188,15 +187,18 @@ void tunnel_kick(struct tunnel *t)
 static void run_reap(void *arg)
 {
     struct tunnel *t = arg;
-    while (t->dead_count > 0)
-        lane_free(t->dead[--t->dead_count]);
+    while (t->dead != NULL) {
+        struct lane *l = t->dead;
+        t->dead = lane_next(l);
+        lane_free(l);
+    }
 }
 
 void tunnel_bury(struct tunnel *t, struct lane *l)
 {
     tunnel_count_lane(&t->retired, l);
-    assert(t->dead_count < sizeof(t->dead) / sizeof(t->dead[0]));
-    t->dead[t->dead_count++] = l;
+    lane_put_next(l, t->dead);
+    t->dead = l;
     loop_defer(t->loop, &t->reap);
 }
 

@@ -95,11 +95,11 @@ static void note_refusal(struct tunnel *t)
 {
     char where[ENDPOINT_TEXT_MAX], pin[CONFIG_PIN_TEXT_MAX];
     identity_pin_format(t->world->pin, pin);
-    snprintf(
-        t->reason, sizeof(t->reason),
-        "cannot connect to %s: it ends the connection when it has seen our key; perhaps it does not know it: "
-        "our section there needs pin = %s",
-        endpoint_format(&t->peer->address, where), pin);
+    snprintf(t->reason, sizeof(t->reason),
+             "cannot connect to %s: it ends the connection when it has seen our key; it is being started, or "
+             "perhaps "
+             "it does not know it: our section there needs pin = %s",
+             endpoint_format(&t->peer->address, where), pin);
 }
 
 static void dial_down(void *owner, struct lane *l, int err)

@@ -47,8 +47,8 @@ struct tunnel {
     bool tick_active;
     uint64_t tick_us, tick_cpu_us; /* when it ran last; what the thread had used */
     uint64_t express_bytes_per_s;  /* smoothed */
-    struct lane *dead[2 * CONFIG_LANES_MAX];
-    unsigned dead_count, up_count;
+    struct lane *dead;             /* a list; freed at the end of the turn */
+    unsigned up_count;
     struct linkrate rate;
     struct effort effort; /* for what leaves the level open */
     uint64_t learned_told;

@@ -12,6 +12,8 @@
 #include "hawser/greeter.h"
 #include "hawser/tunnel.h"
 
+enum { LANES_HELD = 3 * CONFIG_LANES_MAX };
+
 struct side {
     struct tunnel *tunnel;
     struct tunnel_world world;
@@ -26,6 +28,8 @@ struct side {
     uint64_t frames, to_send, sent;
     int level;
     uint32_t lost_slots;
+    struct lane *held[LANES_HELD]; /* instead of to its tunnel, if it holds them */
+    bool holds;
     int dialled_fd[64];
     unsigned dialled_count;
 };
@@ -140,7 +144,9 @@ static void deliver(void *owner, struct lane *l)
 {
     struct side *s = owner;
     s->delivered++;
-    if (s->tunnel != NULL)
+    if (s->holds && s->delivered <= LANES_HELD)
+        s->held[s->delivered - 1] = l;
+    else if (s->tunnel != NULL)
         tunnel_adopt(s->tunnel, l);
     else
         lane_free(l);
@@ -392,6 +398,18 @@ START_TEST(a_peer_that_does_not_know_our_pin_is_suspected)
 }
 END_TEST
 
+/* Nor is it a fault of ours if it is not ready yet, and we come again. */
+START_TEST(a_peer_that_is_being_started_is_suspected_too)
+{
+    prepare(true, false, 1);
+    start_tunnel(0);
+    step_until(strstr(tunnel_reason(sides[0].tunnel), "it is being started") != NULL);
+    start_tunnel(1);
+    step_until(lanes_up(0) == 1 && lanes_up(1) == 1);
+    finish();
+}
+END_TEST
+
 /* Both dial: one lane a slot stays, the same at both ends, and nobody is taken for one that started anew. */
 START_TEST(both_dial_each_other)
 {
@@ -507,6 +525,31 @@ START_TEST(a_peer_that_sleeps_holds_us_back)
 }
 END_TEST
 
+/* A peer may bring lanes, and lose them, as often as it likes in a turn of ours. */
+START_TEST(many_lanes_end_in_one_turn)
+{
+    prepare(true, false, CONFIG_LANES_MAX);
+    start_tunnel(1);
+    sides[1].holds = true;
+    for (int life = 1; life <= 3; life++) {
+        start_tunnel(0);
+        step_until(sides[1].delivered == life * CONFIG_LANES_MAX);
+        stop_tunnel(0);
+    }
+    sides[1].holds = false;
+    struct config_peer pinned = sides[1].peer, unpinned = pinned;
+    memset(unpinned.pins[0], 1, CONFIG_PIN_BYTES);
+    for (int i = 0; i < LANES_HELD; i++) {
+        tunnel_reconfigure(sides[1].tunnel, &pinned);
+        tunnel_adopt(sides[1].tunnel, sides[1].held[i]);
+        tunnel_reconfigure(sides[1].tunnel, &unpinned);
+        ck_assert_uint_eq(lanes_up(1), 0);
+    }
+    ck_assert_int_eq(sides[1].losts, LANES_HELD);
+    finish();
+}
+END_TEST
+
 START_TEST(a_tunnel_is_freed_at_any_moment)
 {
     for (int steps = 0; steps < 60; steps++) {
@@ -530,12 +573,14 @@ static void add(TCase *t)
     tcase_add_test(t, nobody_listens_and_then_somebody_does);
     tcase_add_test(t, a_wrong_pin_is_said);
     tcase_add_test(t, a_peer_that_does_not_know_our_pin_is_suspected);
+    tcase_add_test(t, a_peer_that_is_being_started_is_suspected_too);
     tcase_add_test(t, both_dial_each_other);
     tcase_add_test(t, a_peer_that_started_anew_is_told_before_up);
     tcase_add_loop_test(t, a_peer_that_forgot_us_is_told, 0, 2);
     tcase_add_loop_test(t, a_lane_that_greeted_as_before_is_dialled_again, 0, 2);
     tcase_add_test(t, another_pin_or_fewer_lanes_close_lanes);
     tcase_add_test(t, a_peer_that_sleeps_holds_us_back);
+    tcase_add_test(t, many_lanes_end_in_one_turn);
     tcase_add_test(t, a_tunnel_is_freed_at_any_moment);
 }
 
