@@ -65,6 +65,7 @@ enum { STORE_STREAM_ENDS = 4 };
  * new; store_stream_end gives its reserved addresses back. Positions are the store's own, and only hints:
  * what they lead to is always compared. */
 struct store_stream {
+    uint32_t peer;                     /* whom the bytes are for, as a source; 0: nobody in particular */
     uint64_t expect;                   /* end of the last match; 0: none yet */
     uint64_t ends[STORE_STREAM_ENDS];  /* of the last matches */
     uint64_t since_bytes;              /* new bytes after the last match */

@@ -66,6 +66,7 @@ int session_absorb(struct session *s, struct slice slice)
 {
     struct mux *m = s->mux;
     if (is_for_store(s, slice.len)) {
+        s->stream.peer = tunnel_peer_source(m->tunnel);
         int err = store_take(m->home->store, &s->stream, slice_bytes(&slice), slice.len, keep_piece, s);
         if (err == 0) {
             chunk_unref(slice.chunk);

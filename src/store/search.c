@@ -282,6 +282,13 @@ static bool try_resync(struct search *f)
     return try_same_alignment(f, position, &p) || try_other_alignment(f, position, &p);
 }
 
+/* The same bytes may be there twice. Our own, and the peer's, it is likely to hold; those of a third node
+ * less so. */
+static bool is_likely_held(const struct search *f, const struct segment *g)
+{
+    return g->source == 0 || g->source == f->stream->peer || f->stream->peer == 0;
+}
+
 /* The best match of a key's candidates around byte `from`; 0: none. */
 static uint32_t best_candidate(const struct search *f, uint32_t from, uint64_t key, uint64_t *position,
                                uint32_t *back)
@@ -289,6 +296,7 @@ static uint32_t best_candidate(const struct search *f, uint32_t from, uint64_t k
     uint64_t candidates[HINTS_IN_BUCKET];
     unsigned count = hints_find(&f->store->hints, key, candidates);
     uint32_t best = 0;
+    uint64_t best_worth = 0;
     for (unsigned i = 0; i < count && i < CANDIDATES_MOST; i++) {
         struct segment *g = position_segment(f->store, candidates[i]);
         uint32_t off = position_off(candidates[i]), behind;
@@ -297,13 +305,16 @@ static uint32_t best_candidate(const struct search *f, uint32_t from, uint64_t k
             memcmp(f->bytes + from, g->chunk->bytes + off, STORE_KEY_BYTES) != 0 ||
             !look_at(f->store, candidates[i], &p) || p.after < STORE_KEY_BYTES)
             continue;
+        bool held = is_likely_held(f, g);
         uint32_t equal = extend(f, from, &p, &behind);
-        if (equal > best) {
+        uint64_t worth = held ? 2 * (uint64_t)equal : equal;
+        if (worth > best_worth) {
             best = equal;
+            best_worth = worth;
             *back = behind;
             *position = candidates[i] - behind;
         }
-        if (from + equal - behind == f->len || equal - behind > GOOD_MATCH_BYTES)
+        if (held && (from + equal - behind == f->len || equal - behind > GOOD_MATCH_BYTES))
             break;
     }
     return best;

@@ -116,10 +116,10 @@ static inline int arrive(void *arg, struct slice piece)
     return 0;
 }
 
-/* A new stream that takes it all in spans of up to span_most. */
-static inline struct arrival pass(const uint8_t *bytes, uint32_t len, uint32_t span_most)
+/* A new stream, for that peer, that takes it all in spans of up to span_most. */
+static inline struct arrival pass_to(uint32_t peer, const uint8_t *bytes, uint32_t len, uint32_t span_most)
 {
-    struct store_stream stream = {0};
+    struct store_stream stream = {.peer = peer};
     struct arrival a = {.expected = bytes};
     for (uint32_t at = 0; at < len;) {
         uint32_t span = 1 + (span_most > 1000 ? span_most - 1 : roll(span_most));
@@ -130,6 +130,11 @@ static inline struct arrival pass(const uint8_t *bytes, uint32_t len, uint32_t s
     }
     store_stream_end(near, &stream);
     return a;
+}
+
+static inline struct arrival pass(const uint8_t *bytes, uint32_t len, uint32_t span_most)
+{
+    return pass_to(0, bytes, len, span_most);
 }
 
 static inline int drop_piece(void *arg, struct slice piece)

@@ -186,6 +186,25 @@ START_TEST(what_was_filled_is_matched)
 }
 END_TEST
 
+/* Of two copies the one is taken that the peer is likely to hold, whichever came first. */
+START_TEST(what_a_third_node_filled_is_not_preferred)
+{
+    enum { PEER = 5, THIRD = 77, FILLED = 8192 };
+    uint8_t *bytes = corpus_new();
+    struct segment_id id = {.epoch = 0x77, .number = 1};
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    for (uint32_t at = 0; at < CORPUS; at += FILLED) {
+        struct slice there;
+        ck_assert_int_eq(
+            store_fill(near, THIRD, &id, at, bytes + at, CORPUS - at < FILLED ? CORPUS - at : FILLED, &there),
+            0);
+        chunk_unref(there.chunk);
+    }
+    ck_assert_uint_lt(pass_to(PEER, bytes, CORPUS, STORE_TAKE_MOST_BYTES).literal_bytes, 16384);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(spans_out_of_bounds_are_refused)
 {
     struct store_stream stream = {0};
@@ -323,6 +342,7 @@ int main(void)
     tcase_add_test(t, a_short_message_uses_what_is_known_of_it);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
+    tcase_add_test(t, what_a_third_node_filled_is_not_preferred);
     tcase_add_test(t, spans_out_of_bounds_are_refused);
     tcase_add_test(t, an_error_of_emit_ends_the_call_and_leaks_nothing);
     t = case_of(s, "fill");
