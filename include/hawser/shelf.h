@@ -24,17 +24,21 @@ enum {
 };
 
 /* The folder at path, which exists, for files of up to size_bytes in all (counted in blocks of 4 KB). Files
- * that are damaged, of another version or of another node are removed, and the oldest beyond size_bytes. 0,
- * -EWOULDBLOCK (another process uses it), or -errno. */
+ * that are damaged, of another version or of another node are removed, and the oldest beyond size_bytes; one
+ * that cannot be opened or removed is stepped over. 0, -EWOULDBLOCK (another process uses it), or -errno. */
 int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64_t seed,
                const uint8_t pin[static SHELF_PIN_BYTES]);
 void shelf_close(struct shelf *s);
 
 /* Append parts of a segment (a labelled chunk of SHELF_SEGMENT_BYTES) to its file, which is made where there
  * is none; the oldest other files go to make room. added: what the file's sample gained by it. 0, or -errno:
- * from the first error on nothing is written any more, so a full disk is asked once. */
+ * from the first error on nothing is written until shelf_try_again, so a full disk is not asked for each
+ * part.
+ */
 int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
                  const struct intervals *parts, struct sample *added);
+/* After an error: the next part is written once more. If that goes well, writing goes on. */
+void shelf_try_again(struct shelf *s);
 
 /* What was read: the chunk with one reference (chunk_new_mapped, labelled), and what is filled in it. */
 struct shelf_segment {
@@ -66,9 +70,10 @@ struct shelf_counters {
     uint64_t written_bytes, read_bytes; /* of segments, in this run */
     uint64_t fetched;                   /* segments that were read since they were wanted */
     uint64_t bad_records, bad_files;    /* dropped: damaged, cut short, of another version or node */
+    uint64_t unreadable_files;          /* left alone: they could not be opened, or not be removed */
     uint64_t removed_files;             /* the oldest, for `size` */
     uint64_t skipped_bytes;             /* not written after an error, or for want of room */
-    int error;                          /* -errno that ended writing; 0: none */
+    int error;                          /* -errno that stopped writing, while it lasts; 0: none */
 };
 void shelf_read_counters(const struct shelf *s, struct shelf_counters *out);
 

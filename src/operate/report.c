@@ -339,6 +339,7 @@ static json_t *disk_json(const struct node *n)
                   {"fetched", c.fetched},
                   {"bad_records", c.bad_records},
                   {"bad_files", c.bad_files},
+                  {"unreadable_files", c.unreadable_files},
                   {"removed_files", c.removed_files},
                   {"skipped_bytes", c.skipped_bytes}};
     for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)

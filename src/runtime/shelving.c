@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "hawser/clock.h"
 #include "hawser/config.h"
 #include "hawser/err.h"
 #include "hawser/log.h"
@@ -26,6 +27,16 @@ enum {
     FETCHES_A_SECOND = 16,     /* segments that may come back for a hit: 256 MB, and 5 % of the home's time */
     JOB_COST_BYTES = 64 << 10, /* of a mail and its lists, at most */
     LAST_PART_LEAST_BYTES = 256, /* at the end nothing is waited for */
+    TRY_AGAIN_US = 30000000,     /* a disk that could not be written */
+};
+
+/* After a start: the next segment. */
+struct question {
+    struct mail mail; /* first */
+    struct home *home;
+    bool asked;
+    int found; /* of shelf_read */
+    struct shelf_segment segment;
 };
 
 /* A sample on its way. */
@@ -50,8 +61,9 @@ struct home {
     struct leg_host *host;
     uint32_t number;
     struct event second;
-    unsigned asked; /* questions under way */
-    bool full;      /* nothing more fits, or nothing more is there */
+    struct mail start;
+    struct question questions[READS_AHEAD];
+    bool full; /* nothing more fits, or nothing more is there */
     bool stopped;
     bool behind;     /* the disk is: more could be handed over */
     struct map pins; /* by chunk: segments that wait to be written */
@@ -71,12 +83,14 @@ struct shelving {
     uint32_t home_count;
     struct map by_source;
     _Atomic uint64_t waiting_bytes;
-    _Atomic uint32_t reading; /* homes that are not full yet */
+    _Atomic uint64_t lost_bytes; /* there was no memory to hand them over */
+    _Atomic uint32_t reading;    /* homes that are not full yet */
     _Atomic bool stopping;
     struct mail begin;
 
     struct shelf *shelf; /* the thread's; NULL: memory only */
     bool failed;         /* the thread's */
+    uint64_t tried_us;   /* the thread's: when it failed, or was last tried again */
 
     pthread_mutex_t lock;
     struct shelf_counters counters;
@@ -93,21 +107,36 @@ static void publish(struct shelving *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-static void fail(struct shelving *s, const char *what, int err)
+static void set_error(struct shelving *s, int err)
 {
     s->failed = true;
     pthread_mutex_lock(&s->lock);
     s->counters.error = err;
     pthread_mutex_unlock(&s->lock);
+}
+
+static void cannot_open(struct shelving *s, int err)
+{
+    set_error(s, err);
     if (err == -EWOULDBLOCK)
         log_error("[store] path = %s: another hawserd uses this folder; give each one of its own. This one "
                   "keeps its store in memory only",
                   s->path);
     else
-        log_error(
-            "[store] path = %s: cannot %s: %s; from now on the store is in memory only, and cold after a "
-            "restart. Mend that, or name another folder, then restart",
-            s->path, what, err_text(err));
+        log_error("[store] path = %s: cannot use it: %s; the store is in memory only, and cold after a "
+                  "restart. Mend that, or name another folder, then restart",
+                  s->path, err_text(err));
+}
+
+static void cannot_write(struct shelving *s, int err)
+{
+    set_error(s, err);
+    s->tried_us = clock_now_us();
+    log_error(
+        "[store] path = %s: cannot write%s: %s; what is new is in memory only, and cold after a restart. "
+        "Mend that, or name another folder and restart; it is tried again each %d s",
+        s->path, err == -ENOSPC || err == -EDQUOT ? ", the disk is full" : "", err_text(err),
+        TRY_AGAIN_US / 1000000);
 }
 
 /* A segment that waits to be written, by one job or several. */
@@ -129,26 +158,31 @@ struct job {
 
 static void take_job(struct mail *m);
 
+static void append(struct shelving *s, struct job *j)
+{
+    if (s->failed && clock_now_us() - s->tried_us >= TRY_AGAIN_US) {
+        shelf_try_again(s->shelf);
+        s->tried_us = clock_now_us();
+    }
+    int err = shelf_append(s->shelf, j->home->number, j->source, j->chunk, &j->parts, &j->added);
+    publish(s);
+    if (err < 0 && !s->failed)
+        cannot_write(s, err);
+    if (err < 0 || !s->failed)
+        return;
+    s->failed = false;
+    log_info("[store] path = %s: it can be written again", s->path);
+}
+
 static void write_job(struct mail *m)
 {
     struct job *j = (struct job *)(void *)m;
     struct shelving *s = j->home->shelving;
-    if (s->shelf != NULL) {
-        int err = shelf_append(s->shelf, j->home->number, j->source, j->chunk, &j->parts, &j->added);
-        publish(s);
-        if (err < 0 && !s->failed)
-            fail(s, err == -ENOSPC || err == -EDQUOT ? "write, the disk is full" : "write", err);
-    }
+    if (s->shelf != NULL)
+        append(s, j);
     j->mail.deliver = take_job;
     loop_post(j->home->host->loop, &j->mail);
 }
-
-struct question {
-    struct mail mail; /* first */
-    struct home *home;
-    int found; /* of shelf_read */
-    struct shelf_segment segment;
-};
 
 static bool is_for(void *arg, uint32_t source, uint32_t number)
 {
@@ -263,6 +297,7 @@ static bool post_job(void *arg, struct store_fresh *fresh)
     struct pin *pin = j != NULL ? add_pin(h, fresh) : NULL;
     if (pin == NULL) {
         free(j);
+        atomic_fetch_add(&h->shelving->lost_bytes, intervals_total(&fresh->parts));
         intervals_clear(&fresh->parts);
         return false;
     }
@@ -367,14 +402,11 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
 
 static void ask(struct home *h)
 {
-    while (!h->full && !h->stopped && h->asked < READS_AHEAD) {
-        struct question *q = calloc(1, sizeof(*q));
-        if (q == NULL) {
-            h->full = true;
-            return;
-        }
-        *q = (struct question){.mail.deliver = answer, .home = h};
-        h->asked++;
+    for (unsigned i = 0; i < READS_AHEAD && !h->full && !h->stopped; i++) {
+        struct question *q = &h->questions[i];
+        if (q->asked)
+            continue;
+        *q = (struct question){.mail.deliver = answer, .home = h, .asked = true};
         loop_post(h->shelving->loop, &q->mail);
     }
 }
@@ -410,7 +442,7 @@ static void take_answer(struct mail *m)
     struct question *q = (struct question *)(void *)m;
     struct home *h = q->home;
     bool was_full = h->full;
-    h->asked--;
+    q->asked = false;
     if (q->found > 0 && h->stopped) {
         chunk_unref(q->segment.chunk);
         intervals_clear(&q->segment.filled);
@@ -419,7 +451,6 @@ static void take_answer(struct mail *m)
     } else {
         h->full = true;
     }
-    free(q);
     if (h->stopped)
         return;
     ask(h);
@@ -431,16 +462,10 @@ static void take_answer(struct mail *m)
 }
 
 /* A home may ask from now on. */
-struct start {
-    struct mail mail; /* first */
-    struct home *home;
-};
-
 static void start_asking(struct mail *m)
 {
     static const struct timeval second = {1, 0};
-    struct home *h = ((struct start *)(void *)m)->home;
-    free(m);
+    struct home *h = (struct home *)(void *)((char *)m - offsetof(struct home, start));
     if (h->stopped)
         return;
     int err = store_cold_begin(h->host->store, h->shelving->size_bytes, fetch_next, h);
@@ -459,16 +484,17 @@ static void open_shelf(struct mail *m)
     struct shelving *s = (struct shelving *)(void *)((char *)m - offsetof(struct shelving, begin));
     int err = shelf_open(&s->shelf, s->path, s->size_bytes, s->seed, s->pin);
     if (err < 0) {
-        fail(s, "use it", err);
+        cannot_open(s, err);
         return;
     }
     publish(s);
+    if (s->counters.unreadable_files > 0)
+        log_warn("[store] path = %s: %llu files could not be opened or removed, and are left alone; look at "
+                 "their owners and modes, or remove them",
+                 s->path, (unsigned long long)s->counters.unreadable_files);
     for (uint32_t i = 0; i < s->home_count; i++) {
-        struct start *start = malloc(sizeof(*start));
-        if (start == NULL)
-            return; /* a home that stays cold */
-        *start = (struct start){.mail.deliver = start_asking, .home = s->homes[i]};
-        loop_post(s->homes[i]->host->loop, &start->mail);
+        s->homes[i]->start.deliver = start_asking;
+        loop_post(s->homes[i]->host->loop, &s->homes[i]->start);
     }
 }
 
@@ -567,4 +593,5 @@ void shelving_read_counters(struct shelving *s, struct shelf_counters *out)
     pthread_mutex_lock(&s->lock);
     *out = s->counters;
     pthread_mutex_unlock(&s->lock);
+    out->skipped_bytes += atomic_load(&s->lost_bytes);
 }

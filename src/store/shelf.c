@@ -30,6 +30,12 @@ void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial)
     snprintf(name, SHELF_NAME_BYTES, "%016llx.segment", (unsigned long long)serial);
 }
 
+/* A matter of this segment, or of this moment. */
+bool shelf_is_passing(int err)
+{
+    return err == -EEXIST || err == -ENOMEM || err == -ENOBUFS || err == -EMFILE || err == -ENFILE;
+}
+
 /* ---- the catalogue ---- */
 
 static uint64_t key_of(const struct shelf *s, const struct segment_id *id)
@@ -229,8 +235,13 @@ static int take_folder(struct shelf *s)
 {
     struct serials found = {0};
     int err = list_files(s->folder, &found);
-    for (size_t i = 0; err == 0 && i < found.count; i++)
-        err = take_file(s, found.list[i]);
+    for (size_t i = 0; err == 0 && i < found.count; i++) {
+        int one = take_file(s, found.list[i]);
+        if (shelf_is_passing(one))
+            err = one; /* the others would go the same way */
+        else if (one < 0)
+            s->counters.unreadable_files++;
+    }
     s->next_serial = found.count > 0 ? found.list[found.count - 1] + 1 : 1;
     free(found.list);
     return err < 0 ? err : make_room(s, 0, 0, NULL);
@@ -459,12 +470,6 @@ static int need_file(struct shelf *s, const struct shelf_label *label, const str
     return err < 0 ? err : fd;
 }
 
-/* A matter of this segment, or of this moment. */
-bool shelf_is_passing(int err)
-{
-    return err == -EEXIST || err == -ENOMEM || err == -ENOBUFS || err == -EMFILE || err == -ENFILE;
-}
-
 int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
                  const struct intervals *parts, struct sample *added)
 {
@@ -472,20 +477,28 @@ int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct c
     memcpy(label.pin, s->pin, SHELF_PIN_BYTES);
     struct shelf_file *f = NULL;
     uint64_t before = s->counters.written_bytes, wanted = intervals_total(parts);
-    int err = s->counters.error;
+    int was = s->counters.error, err = was;
     added->count = 0;
-    if (err == 0) {
+    if (was == 0 || s->tries_again) {
+        s->tries_again = false;
         int fd = need_file(s, &label, parts, &f);
         wanted -= fd < 0 ? 0 : known_of(f, parts);
         err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts, added);
         if (fd >= 0)
             close(fd);
         if (fd < 0 && shelf_is_passing(fd))
-            err = 0;
+            err = was;
+        if (err == 0 && s->counters.written_bytes == before)
+            err = was; /* nothing had to be written, so nothing is known of the disk */
     }
     s->counters.skipped_bytes += wanted - (s->counters.written_bytes - before);
     s->counters.error = err;
     return err;
+}
+
+void shelf_try_again(struct shelf *s)
+{
+    s->tries_again = true;
 }
 
 void shelf_read_counters(const struct shelf *s, struct shelf_counters *out)

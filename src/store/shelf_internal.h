@@ -39,6 +39,7 @@ struct shelf {
     TAILQ_HEAD(shelf_by_telling, shelf_file) by_telling; /* oldest first */
     struct map by_segment;
     uint8_t *window;
+    bool tries_again; /* after counters.error */
     struct shelf_counters counters;
 };
 

@@ -200,7 +200,10 @@ static void print_disk(json_t *disk, FILE *to)
     if (error != NULL) {
         (void)fputs("disk error ", to);
         (void)column_write_text(to, error);
-        (void)fputs(": nothing more is written until a restart; make room or mend the disk\n", to);
+        (void)fputs(
+            ": nothing is written while it lasts; make room or mend the disk (a folder that could not be used"
+            " is looked at again after a restart)\n",
+            to);
     }
 }
 

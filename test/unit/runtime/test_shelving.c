@@ -2,6 +2,7 @@
  * find everything again, whatever their number is then; and what was evicted comes back when it is met. */
 #include <check.h>
 #include <dirent.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "hawser/clock.h"
@@ -69,13 +71,27 @@ static uint64_t now_us(void *owner)
 static const struct store_events events = {.now_us = now_us};
 
 /* The disk, in libc's stead: it may stand still. */
-static _Atomic bool disk_stands;
+static _Atomic bool disk_stands, disk_is_full;
 
 ssize_t pwritev(int fd, const struct iovec *iov, int count, off_t at)
 {
     while (atomic_load(&disk_stands))
         sched_yield();
+    if (atomic_load(&disk_is_full)) {
+        errno = ENOSPC;
+        return -1;
+    }
     return syscall(SYS_pwritev, fd, iov, count, (long)at, 0L);
+}
+
+/* The clock, too: it may be ahead. */
+static _Atomic long ahead_s;
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    int err = (int)syscall(SYS_clock_gettime, clock, out);
+    out->tv_sec += atomic_load(&ahead_s);
+    return err;
 }
 
 /* Homes and their stores; nothing runs yet. */
@@ -531,6 +547,31 @@ START_TEST(a_slow_disk_pins_no_more_than_may_wait)
 }
 END_TEST
 
+START_TEST(a_disk_with_room_again_is_written_again_in_time)
+{
+    make_homes(HOMES, 256 * MB);
+    start_homes();
+    atomic_store(&disk_is_full, true);
+    fill_stores();
+    until(counters().skipped_bytes == ALL);
+    ck_assert_int_eq(counters().error, -ENOSPC);
+    atomic_store(&disk_is_full, false);
+    memcpy(dense, cold, COLD);
+    dense_from = 0;
+    dense_len = 4096;
+    send_errand(&homes[HOMES - 1], fill_dense, NULL);
+    until(counters().skipped_bytes == ALL + DENSE * 4096); /* it is not asked for each part */
+    ck_assert_int_eq(counters().error, -ENOSPC);
+    atomic_fetch_add(&ahead_s, 31);
+    dense_from = dense_len;
+    send_errand(&homes[HOMES - 1], fill_dense, NULL);
+    until(counters().written_bytes == DENSE * 4096);
+    ck_assert_int_eq(counters().error, 0);
+    ck_assert_uint_eq(counters().skipped_bytes, ALL + DENSE * 4096);
+    free_homes();
+}
+END_TEST
+
 START_TEST(without_a_folder_it_is_memory_only)
 {
     log_set_level(LOG_LEVEL_ERROR);
@@ -565,6 +606,7 @@ int main(void)
     tcase_add_test(t, what_was_pushed_out_comes_back_when_it_is_met);
     tcase_add_test(t, what_does_not_fit_after_a_start_comes_back_when_it_is_met);
     tcase_add_test(t, a_slow_disk_pins_no_more_than_may_wait);
+    tcase_add_test(t, a_disk_with_room_again_is_written_again_in_time);
     tcase_add_test(t, without_a_folder_it_is_memory_only);
     tcase_add_test(t, it_ends_before_it_began);
     suite_add_tcase(s, t);

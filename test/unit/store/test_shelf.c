@@ -8,7 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "hawser/shelf.h"
@@ -360,13 +362,18 @@ END_TEST
 
 START_TEST(a_disk_that_is_full_is_asked_once)
 {
-    struct chunk *c = segment_of(1), *d = segment_of(2);
+    struct chunk *c = segment_of(1), *d = segment_of(2), *again = segment_of(1);
     struct rlimit small = {5 * MB, RLIM_INFINITY};
     signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(append(c, 0, 0, 4 * MB), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), -EFBIG);
     ck_assert_uint_eq(counters().skipped_bytes, 4 * MB);
+    shelf_try_again(shelf);
+    ck_assert_int_eq(append(again, 0, 0, 1000), -EFBIG); /* is in the file: tells nothing of the disk */
+    shelf_try_again(shelf);
+    ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), -EFBIG);
+    ck_assert_uint_eq(counters().skipped_bytes, 8 * MB);
     small.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     ck_assert_int_eq(append(d, 0, 0, 1000), -EFBIG); /* not tried again */
@@ -377,6 +384,53 @@ START_TEST(a_disk_that_is_full_is_asked_once)
     ck_assert_uint_eq(counters().bad_records, 0); /* half a record was cut off at once */
     chunk_unref(c);
     chunk_unref(d);
+    chunk_unref(again);
+}
+END_TEST
+
+START_TEST(a_disk_with_room_again_is_written_again)
+{
+    struct chunk *c = segment_of(1), *d = segment_of(2);
+    struct rlimit small = {5 * MB, RLIM_INFINITY};
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(append(c, 0, 0, 4 * MB), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), -EFBIG);
+    small.rlim_cur = RLIM_INFINITY;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    shelf_try_again(shelf);
+    ck_assert_int_eq(append(d, 0, 0, 1000), 0);
+    ck_assert_int_eq(counters().error, 0);
+    ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), 0); /* and goes on */
+    reopen(SIZE);
+    ck_assert_uint_eq(read_one(d, 0), 1000);
+    ck_assert_uint_eq(read_one(c, 0), 8 * MB);
+    ck_assert_uint_eq(counters().bad_records, 0);
+    chunk_unref(c);
+    chunk_unref(d);
+}
+END_TEST
+
+/* A socket in a segment's place: not even root opens it. */
+START_TEST(a_file_that_cannot_be_opened_is_stepped_over)
+{
+    struct chunk *c = segment_of(1);
+    struct sockaddr_un where = {.sun_family = AF_UNIX};
+    char path[PATH_MOST];
+    ck_assert_int_eq(append(c, 0, 0, 5000), 0);
+    file_path(path, "0000000000000000.segment");
+    ck_assert_uint_lt(strlen(path), sizeof(where.sun_path));
+    memcpy(where.sun_path, path, strlen(path) + 1);
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(fd, (struct sockaddr *)&where, sizeof(where)), 0);
+    close(fd);
+    reopen(SIZE);
+    ck_assert_uint_eq(counters().unreadable_files, 1);
+    ck_assert_uint_eq(counters().bad_files, 0);
+    ck_assert_uint_eq(read_one(c, 0), 5000);
+    ck_assert_int_eq(append(c, 0, 5000, 6000), 0);
+    ck_assert_int_eq(unlink(path), 0);
+    chunk_unref(c);
 }
 END_TEST
 
@@ -682,6 +736,8 @@ int main(void)
     tcase_add_test(t, one_folder_has_one_user);
     tcase_add_test(t, files_of_others_are_dropped_or_left_alone);
     tcase_add_test(t, a_disk_that_is_full_is_asked_once);
+    tcase_add_test(t, a_disk_with_room_again_is_written_again);
+    tcase_add_test(t, a_file_that_cannot_be_opened_is_stepped_over);
     tcase_add_test(t, a_folder_that_vanished_is_an_error);
     t = case_of(s, "samples");
     tcase_add_test(t, a_files_sample_grows_with_it_and_is_there_in_the_next_run);
