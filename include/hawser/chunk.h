@@ -33,6 +33,7 @@ struct chunk {
     _Atomic uint32_t refs;
     uint32_t cap; /* bytes */
     bool mapped;  /* by chunk_new_mapped */
+    bool huge;    /* chunk_ask_huge: of its memory whole huge pages are taken */
     struct chunk *next_spare;
     struct segment_id segment;
     uint8_t bytes[];
@@ -50,6 +51,8 @@ struct chunk *chunk_new(size_t cap);
  * chunk_bytes_total does not count it, since only the writer knows what is touched. NULL when there is no
  * room. */
 struct chunk *chunk_new_mapped(size_t cap);
+/* Ask for huge pages in all of a mapped chunk, or for none; before anything is written. */
+void chunk_ask_huge(struct chunk *c, bool huge);
 struct chunk *chunk_ref(struct chunk *c);
 void chunk_unref(struct chunk *c);
 /* Bytes that all chunks of the process take now, mapped ones aside. */

@@ -39,7 +39,7 @@ struct chunk *chunk_new(size_t cap)
     }
     atomic_init(&c->refs, 1);
     c->cap = (uint32_t)cap;
-    c->mapped = false;
+    c->mapped = c->huge = false;
     c->next_spare = NULL;
     c->segment = (struct segment_id){0};
     atomic_fetch_add_explicit(&bytes_total, sizeof(*c) + cap, memory_order_relaxed);
@@ -71,6 +71,12 @@ struct chunk *chunk_new_mapped(size_t cap)
     c->cap = (uint32_t)cap;
     c->mapped = true;
     return c;
+}
+
+void chunk_ask_huge(struct chunk *c, bool huge)
+{
+    c->huge = huge;
+    madvise(c->bytes, c->cap, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE); /* without them it is only slower */
 }
 
 struct chunk *chunk_ref(struct chunk *c)

@@ -143,16 +143,30 @@ void store_cold_note(struct store *s, const struct segment_id *id, uint32_t sour
 
 /* ---- what is wanted ---- */
 
-static void want(struct store *s, struct cold_file *f)
+static bool has_place(const struct cold *c, uint32_t asker)
+{
+    uint32_t its = 0;
+    const struct cold_file *f;
+    TAILQ_FOREACH (f, &c->queue, by_queue)
+        its += f->asker == asker;
+    return c->queued < COLD_QUEUED_MOST && (asker == 0 || its < COLD_QUEUED_A_PEER);
+}
+
+/* False: there is no place in the queue. */
+static bool want(struct store *s, struct cold_file *f, uint32_t asker)
 {
     struct cold *c = &s->cold;
-    if (f->state != COLD_QUIET || c->queued >= COLD_QUEUED_MOST)
-        return;
+    if (f->state != COLD_QUIET)
+        return true;
+    if (!has_place(c, asker))
+        return false;
+    f->asker = asker;
     f->hit_at = f->hit_key = f->missed_bytes = 0;
     f->queued_us = segment_now_us(s);
     set_state(c, f, COLD_QUEUED);
     s->counters.cold_hits++;
     c->wake(c->wake_arg);
+    return true;
 }
 
 static bool is_second_hit(const struct store *s, struct cold_file *f, uint64_t key)
@@ -181,7 +195,7 @@ void cold_meet(struct store *s, uint64_t key)
             second = f;
     }
     if (second != NULL)
-        want(s, second);
+        want(s, second, 0);
 }
 
 void store_want(struct store *s, uint32_t source, const struct segment_id *id, uint32_t len)
@@ -194,11 +208,10 @@ void store_want(struct store *s, uint32_t source, const struct segment_id *id, u
         cold_want(s, source, id);
 }
 
-void cold_want(struct store *s, uint32_t source, const struct segment_id *id)
+bool cold_want(struct store *s, uint32_t source, const struct segment_id *id)
 {
     struct cold_file *f = s->cold.buckets != NULL ? find(s, id) : NULL;
-    if (f != NULL && (f->source == source || f->source == 0))
-        want(s, f);
+    return f == NULL || (f->source != source && f->source != 0) || want(s, f, source);
 }
 
 void cold_read_ahead(struct store *s, struct segment *g, uint32_t off)
@@ -206,10 +219,8 @@ void cold_read_ahead(struct store *s, struct segment *g, uint32_t off)
     struct segment_id next = g->chunk->segment;
     if (off < READ_AHEAD_FROM || g->asked_next)
         return;
-    g->asked_next = true;
     next.number++;
-    if (segment_find(s, &next) == NULL)
-        cold_want(s, g->source, &next);
+    g->asked_next = segment_find(s, &next) != NULL || cold_want(s, g->source, &next);
 }
 
 /* What came back lately was wanted more than what comes next: else each would push out the one before it. */
@@ -230,6 +241,17 @@ static bool fits(const struct store *s, uint64_t bytes)
            s->counters.segments < s->slots_most;
 }
 
+/* Who had the last turn waits for the others. */
+static struct cold_file *next_in_turn(const struct cold *c)
+{
+    struct cold_file *f;
+    TAILQ_FOREACH (f, &c->queue, by_queue) {
+        if (f->asker != c->last_asker)
+            return f;
+    }
+    return TAILQ_FIRST(&c->queue);
+}
+
 bool store_cold_next(struct store *s, struct segment_id *id)
 {
     struct cold_file *f = TAILQ_FIRST(&s->cold.queue);
@@ -240,6 +262,8 @@ bool store_cold_next(struct store *s, struct segment_id *id)
     if (f == NULL || (!fits(s, STORE_SEGMENT_BYTES) && oldest_that_may_go(s) == NULL))
         return false;
 
+    f = next_in_turn(&s->cold);
+    s->cold.last_asker = f->asker;
     *id = f->id;
     set_state(&s->cold, f, COLD_READING);
     return true;
@@ -255,12 +279,12 @@ void store_cold_end(struct store *s, const struct segment_id *id, bool gone)
 }
 
 /* Most that the segment will take. */
-static uint64_t memory_for(const struct intervals *filled, uint32_t source)
+static uint64_t memory_for(const struct chunk *chunk, const struct intervals *filled)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < filled->count && source != 0; i++)
+    uint64_t bytes = chunk->huge ? STORE_SEGMENT_BYTES : 0;
+    for (uint32_t i = 0; i < filled->count && bytes < STORE_SEGMENT_BYTES; i++)
         bytes += filled->list[i].to - filled->list[i].from + 2 * STORE_PAGE_BYTES;
-    bytes = source != 0 && bytes < STORE_SEGMENT_BYTES ? bytes : STORE_SEGMENT_BYTES;
+    bytes = bytes < STORE_SEGMENT_BYTES ? bytes : STORE_SEGMENT_BYTES;
     return bytes + filled->cap * sizeof(*filled->list) + segment_overhead_bytes();
 }
 
@@ -269,9 +293,9 @@ void cold_let_stay(const struct store *s, struct segment *g)
     g->stays_until_us = segment_now_us(s) + STAY_US;
 }
 
-bool cold_make_room(struct store *s, const struct intervals *filled, uint32_t source)
+bool cold_make_room(struct store *s, const struct chunk *chunk, const struct intervals *filled)
 {
-    while (!fits(s, memory_for(filled, source))) {
+    while (!fits(s, memory_for(chunk, filled))) {
         struct segment *g = oldest_that_may_go(s);
         if (g == NULL || !segment_evict(s, g))
             return false;

@@ -20,6 +20,7 @@ enum {
     COLD_NUMBER_BITS = 24,
     COLD_NUMBERS = 1 << COLD_NUMBER_BITS,
     COLD_QUEUED_MOST = 16,            /* beyond that nobody waits */
+    COLD_QUEUED_A_PEER = 4,           /* so that one peer leaves room for others, and for our own hosts */
     COLD_WORTH_BYTES = 64 << 10,      /* that a peer speaks of, before its segment is read for it */
     COLD_HITS_WITHIN_BYTES = 16 << 20 /* that were taken between the first hit and the second */
 };
@@ -34,7 +35,7 @@ struct cold_file {
     uint64_t missed_bytes;    /* that a peer referred to */
     enum cold_state state;
     uint64_t queued_us;
-
+    uint32_t asker; /* while it is queued: the source that wants it; 0: bytes of hosts here */
     TAILQ_ENTRY(cold_file) by_queue;
 };
 TAILQ_HEAD(cold_list, cold_file);
@@ -47,6 +48,7 @@ struct cold {
     struct map by_name;
     struct cold_list queue; /* the one that has waited longest first */
     uint32_t queued;
+    uint32_t last_asker;     /* whose turn it was */
     void (*wake)(void *arg); /* the queue is not empty any more */
     void *wake_arg;
     uint64_t bytes;

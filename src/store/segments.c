@@ -226,7 +226,7 @@ static bool follows_filled(const struct store *s, const struct segment_id *id, u
  * page for every fragment would be a waste; but where they have filled one of its size they go on to. */
 static bool deserves_huge_page(const struct store *s, const struct segment *g, uint32_t unit)
 {
-    if (g->source == 0)
+    if (g->source == 0 || g->chunk->huge)
         return true;
     if (!is_all_touched(g, unit, false))
         return false;
@@ -258,8 +258,7 @@ static void advise(struct chunk *chunk, uint32_t unit, uint32_t count, bool huge
 
 /* Count the memory of [off, off + len) before it is written. *begun: a huge page that is written for the
  * first time; left alone if there is none. */
-static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, bool may_evict,
-                  uint32_t *begun)
+static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len, uint32_t *begun)
 {
     uint32_t page = off / STORE_PAGE_BYTES, end = (off + len - 1) / STORE_PAGE_BYTES + 1;
     while (page < end) {
@@ -270,11 +269,11 @@ static bool touch(struct store *s, struct segment *g, uint32_t off, uint32_t len
         } else if (!is_touched(g, page) && deserves_huge_page(s, g, unit)) {
             first = unit * HUGE_PAGE_PAGES;
             next = first + HUGE_PAGE_PAGES;
-            if (g->source != 0)
+            if (!g->chunk->huge)
                 advise(g->chunk, unit, 1, true);
             *begun = unit;
         }
-        if (!touch_pages(s, g, first, next, may_evict))
+        if (!touch_pages(s, g, first, next, true))
             return false;
         page = next;
     }
@@ -402,6 +401,7 @@ static bool enter(struct store *s, struct segment *g, uint32_t source, struct fi
 /* What was touched ahead has its pages. */
 static void advise_new(const struct segment *g, bool huge)
 {
+    g->chunk->huge = huge;
     for (uint32_t unit = 0; unit < AHEAD_BY; unit++) {
         if (!is_touched(g, unit * HUGE_PAGE_PAGES))
             advise(g->chunk, unit, 1, huge);
@@ -487,13 +487,14 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
     return g;
 }
 
-/* Every filled page is counted, and the list of what is filled. */
+/* Every page that was filled elsewhere, huge ones where the chunk has such. */
 static bool count_filled(struct store *s, struct segment *g)
 {
-    uint32_t begun;
+    uint32_t step = g->chunk->huge ? HUGE_PAGE_PAGES : 1;
     for (uint32_t i = 0; i < g->filled.count; i++) {
-        struct interval filled = g->filled.list[i];
-        if (!touch(s, g, filled.from, filled.to - filled.from, false, &begun))
+        uint32_t first = g->filled.list[i].from / STORE_PAGE_BYTES,
+                 last = (g->filled.list[i].to - 1) / STORE_PAGE_BYTES;
+        if (!touch_pages(s, g, first / step * step, (last / step + 1) * step, false))
             return false;
     }
     return true;
@@ -581,7 +582,7 @@ int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_
 {
     uint32_t begun = HUGE_PAGES; /* none */
     g->call = s->call;
-    if (!touch(s, g, off, len, true, &begun))
+    if (!touch(s, g, off, len, &begun))
         return -ENOBUFS;
     int err = add_filled(s, g, off, off + len);
     if (err < 0)

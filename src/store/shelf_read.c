@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include "shelf_internal.h"
@@ -79,8 +78,7 @@ static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment
     *out = (struct shelf_segment){.chunk = chunk_new_mapped(SHELF_SEGMENT_BYTES), .source = f->label.source};
     if (out->chunk == NULL)
         return -ENOMEM;
-    if (f->bytes >= NEARLY_FULL_BYTES) /* a wish */
-        madvise(out->chunk->bytes, SHELF_SEGMENT_BYTES, MADV_HUGEPAGE);
+    chunk_ask_huge(out->chunk, f->bytes >= NEARLY_FULL_BYTES);
     out->chunk->segment = f->label.segment;
     int fd = shelf_open_file(s, f, O_RDWR);
     int sound = fd < 0 ? fd : shelf_scan(s, fd, f, copy_record, out);

@@ -410,8 +410,8 @@ int store_fill(struct store *s, uint32_t source, const struct segment_id *id, ui
         hints_put(&s->hints, store_key(s, bytes), position_of(g, off));
     index_bytes(s, g, off, len);
     if (!g->asked_disk && g->filled_bytes >= COLD_WORTH_BYTES) {
-        g->asked_disk = true; /* the peer has all of it, and would refer to the rest if we had it too */
-        cold_want(s, source, id);
+        /* the peer has all of it, and would refer to the rest if we had it too */
+        g->asked_disk = cold_want(s, source, id);
     }
     *out = (struct slice){.chunk = chunk_ref(g->chunk), .off = off, .len = len};
     return 0;
@@ -500,7 +500,7 @@ int store_cold_adopt(struct store *s, struct chunk *chunk, struct intervals *fil
         return -EEXIST; /* it never went */
     if (g != NULL && g->source == source)
         g->call = s->call; /* it stays, whatever goes for the rest of it */
-    int err = cold_make_room(s, filled, source) ? adopt(s, chunk, filled, source, true) : -ENOBUFS;
+    int err = cold_make_room(s, chunk, filled) ? adopt(s, chunk, filled, source, true) : -ENOBUFS;
     if (err < 0)
         return err;
     cold_let_stay(s, segment_find(s, &id));

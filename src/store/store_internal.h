@@ -192,10 +192,10 @@ void fresh_forget(struct store *s, struct segment *g);
 
 /* A sampled key was met, of bytes that are not known; only where there is a table. */
 void cold_meet(struct store *s, uint64_t key);
-/* The source has begun to fill this segment, which was not in memory. */
-void cold_want(struct store *s, uint32_t source, const struct segment_id *id);
+/* The source has begun to fill this segment, which was not in memory. False: too many wait, so ask again. */
+bool cold_want(struct store *s, uint32_t source, const struct segment_id *id);
 /* For a segment that comes back. */
-bool cold_make_room(struct store *s, const struct intervals *filled, uint32_t source);
+bool cold_make_room(struct store *s, const struct chunk *chunk, const struct intervals *filled);
 /* Bytes at off of a segment that came back are used: what follows it is wanted in time. */
 void cold_read_ahead(struct store *s, struct segment *g, uint32_t off);
 /* It came back just now. */

@@ -246,13 +246,12 @@ static void meet(const struct file *f, uint32_t from)
     }
 }
 
-
 START_TEST(a_single_hit_or_two_far_apart_are_chance)
 {
     struct file f = file_of(5000, 1, 3, 4 * MB);
     note(&f);
     uint32_t first = next_key(&f, 0), second = next_key(&f, first + 1), third = next_key(&f, second + 1);
-        meet(&f, first); /* the same key again is no second one */
+    meet(&f, first); /* the same key again is no second one */
     ck_assert_uint_eq(wakes, 0);
     take_new(17 * MB);
     meet(&f, second); /* too late */
@@ -338,6 +337,67 @@ START_TEST(the_next_segment_is_wanted_before_the_one_in_use_ends)
     take(first.bytes + 10 * MB, MB);
     ck_assert_uint_eq(wakes, 2);
     ck_assert(next_is(&next));
+    file_end(&first);
+    file_end(&next);
+}
+END_TEST
+
+enum { A_PEER_WAITS_FOR = 4, MANY = 6 };
+
+/* One after the other, from the first on: how many are wanted. */
+static unsigned want_all(const struct file *files, unsigned count)
+{
+    unsigned before = wakes;
+    for (unsigned i = 0; i < count; i++)
+        store_want(s, files[i].source, &files[i].id, 65536);
+    return wakes - before;
+}
+
+START_TEST(a_peer_leaves_room_and_turns_for_others)
+{
+    struct file greedy[MANY], other = file_of(6000, 1, 4, MB);
+    for (unsigned i = 0; i < MANY; i++) {
+        greedy[i] = file_of(5000, 2 * i, 3, MB);
+        note(&greedy[i]);
+    }
+    note(&other);
+    ck_assert_uint_eq(want_all(greedy, MANY), A_PEER_WAITS_FOR);
+    ck_assert_uint_eq(want_all(&other, 1), 1);
+    ck_assert(next_is(&greedy[0]));
+    ck_assert_uint_eq(want_all(greedy, MANY), 1); /* in the place of the first */
+    ck_assert(next_is(&other));                   /* though it came last */
+    ck_assert(next_is(&greedy[1]));
+    for (unsigned i = 0; i < MANY; i++)
+        file_end(&greedy[i]);
+    file_end(&other);
+}
+END_TEST
+
+START_TEST(a_read_ahead_that_had_no_place_is_asked_for_again)
+{
+    struct file first = file_of(7000, 1, 3, STORE_SEGMENT_BYTES), next = file_of(7000, 2, 3, MB);
+    struct file others[A_PEER_WAITS_FOR];
+    struct slice out;
+    note(&first);
+    ck_assert_uint_eq(want_all(&first, 1), 1);
+    ck_assert(next_is(&first));
+    ck_assert_int_eq(adopt(&first), 0);
+    for (unsigned i = 0; i < A_PEER_WAITS_FOR; i++) {
+        others[i] = file_of(5000, 2 * i, 3, MB);
+        note(&others[i]);
+    }
+    note(&next);
+    ck_assert_uint_eq(want_all(others, A_PEER_WAITS_FOR), A_PEER_WAITS_FOR);
+    unsigned before = wakes;
+    for (unsigned i = 0; i < 2; i++) {
+        ck_assert(store_resolve(s, &first.id, 8 * MB, 65536, &out));
+        chunk_unref(out.chunk);
+        ck_assert_uint_eq(wakes, before + i);
+        if (i == 0)
+            ck_assert(next_is(&others[0]));
+    }
+    for (unsigned i = 0; i < A_PEER_WAITS_FOR; i++)
+        file_end(&others[i]);
     file_end(&first);
     file_end(&next);
 }
@@ -509,6 +569,8 @@ int main(void)
     tcase_add_test(t, a_peer_that_speaks_of_a_segment_wants_it);
     tcase_add_loop_test(t, the_next_segment_is_wanted_before_the_one_in_use_ends, 0, 2);
     tcase_add_test(t, a_file_that_is_gone_is_forgotten);
+    tcase_add_test(t, a_peer_leaves_room_and_turns_for_others);
+    tcase_add_test(t, a_read_ahead_that_had_no_place_is_asked_for_again);
     t = cold_case(suite, "memory");
     tcase_add_test(t, own_segments_of_this_run_come_back_and_are_not_appended_to);
     tcase_add_test(t, what_came_back_is_not_pushed_out_by_what_comes_next);

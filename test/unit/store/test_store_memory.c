@@ -361,6 +361,25 @@ static void fill_at(uint32_t source, const struct segment_id *id, const uint8_t 
     chunk_unref(out.chunk);
 }
 
+/* What it takes is counted: huge pages where it has such, else what is filled. */
+START_TEST(what_comes_back_is_counted_as_it_lies_in_memory)
+{
+    enum { HUGE = 2 << 20, PAGE = 16 << 10 };
+    bool huge = _i % 2 == 1;
+    uint32_t source = _i < 2 ? 0 : 3;
+    struct chunk *chunk = chunk_new_mapped(STORE_SEGMENT_BYTES);
+    struct intervals filled = {0};
+    chunk_ask_huge(chunk, huge);
+    chunk->segment = (struct segment_id){.epoch = 6, .number = 1};
+    ck_assert_int_eq(intervals_add(&filled, 0, 100), 0);
+    ck_assert_int_eq(intervals_add(&filled, 2 * HUGE - 10, 2 * HUGE + 10), 0);
+    uint64_t before = budget_used(&memory), pages = 3 * (huge ? HUGE : PAGE);
+    ck_assert_int_eq(store_adopt(near, chunk, &filled, source), 0);
+    ck_assert_uint_ge(budget_used(&memory) - before, pages);
+    ck_assert_uint_lt(budget_used(&memory) - before, pages + PAGE);
+}
+END_TEST
+
 START_TEST(a_segment_that_its_source_began_anew_is_completed)
 {
     uint8_t *bytes = corpus_new();
@@ -510,6 +529,7 @@ int main(void)
     t = case_of(s, "adopt");
     tcase_add_test(t, a_segment_that_was_read_back_is_matched_and_never_appended_to);
     tcase_add_test(t, adopting_takes_no_memory_that_is_not_there);
+    tcase_add_loop_test(t, what_comes_back_is_counted_as_it_lies_in_memory, 0, 4);
     tcase_add_test(t, a_segment_that_its_source_began_anew_is_completed);
     tcase_add_test(t, an_own_segment_replaces_what_a_peer_said_of_it);
     t = case_of(s, "collect");
