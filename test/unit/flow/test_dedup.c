@@ -2,7 +2,14 @@
  * stores, lanes and notes, hosts get the bytes that were sent. */
 #include "flow/dedup_bed.h"
 
-enum { LEN = 4 * BED_MB, LITTLE = LEN / 100, UP = 1, DOWN = 0 };
+enum {
+    LEN = 4 * BED_MB,
+    LITTLE = LEN / 100,
+    GREETINGS =
+        6 * (GREETING_BYTES + 1024), /* with TLS, of lanes that come up or are renewed after the first */
+    UP = 1,
+    DOWN = 0
+};
 
 static uint8_t *known;
 
@@ -141,8 +148,8 @@ START_TEST(a_peer_that_began_anew_with_an_empty_store)
     begin_node(_i);
     rig_wait_up(&rig);
     ck_assert_uint_gt(bed_wire_of(UP, known, LEN), _i == 1 ? LEN : 0);
-    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
-    ck_assert_uint_lt(bed_wire_of(DOWN, known, LEN), LITTLE);
+    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE + GREETINGS);
+    ck_assert_uint_lt(bed_wire_of(DOWN, known, LEN), LITTLE + GREETINGS);
     ck_assert_uint_eq(bed_cost(0).totals.misses + bed_cost(1).totals.misses, 0);
 }
 END_TEST
@@ -156,10 +163,11 @@ struct question {
 static void ask_held(void *arg)
 {
     struct question *q = arg;
-    holdings_span(&q->node->mux->holdings, &q->id, 0, 0, 1, &q->held);
+    if (holdings_span(&q->node->mux->holdings, &q->id, 0, 0, LEN, &q->held) < LEN)
+        q->held = false;
 }
 
-/* Whether the node takes the beginning of that segment for held by the other. */
+/* Whether the node takes the first LEN bytes of that segment for held by the other. */
 static bool takes_for_held(int number, uint64_t epoch)
 {
     struct question q = {.node = &rig.nodes[number], .id = {.epoch = epoch, .number = 1}};
@@ -179,7 +187,7 @@ START_TEST(stores_outlive_a_tunnel)
     rig_wait_up(&rig);
     rig_until(takes_for_held(0, 1));
     ck_assert(!takes_for_held(1, 1));
-    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
+    ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE + GREETINGS);
     ck_assert_uint_eq(bed_cost(0).totals.misses + bed_cost(1).totals.misses, 0);
 }
 END_TEST
@@ -194,11 +202,11 @@ START_TEST(one_that_began_anew_knows_what_it_was_sent)
         begin_node(0);
         rig_wait_up(&rig);
         rig_until(takes_for_held(0, 2));
-        ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE);
-        ck_assert_uint_lt(bed_wire_of(DOWN, known, LEN), LITTLE);
+        ck_assert_uint_lt(bed_wire_of(UP, known, LEN), LITTLE + GREETINGS);
+        ck_assert_uint_lt(bed_wire_of(DOWN, known, LEN), LITTLE + GREETINGS);
     }
     ck_assert_uint_eq(bed_cost(0).totals.misses + bed_cost(1).totals.misses, 0);
-    ck_assert_uint_eq(bed_cost(1).totals.came.saved_bytes, 2 * LEN);
+    ck_assert_uint_gt(bed_cost(1).totals.came.saved_bytes, 2 * (LEN - LITTLE));
 }
 END_TEST
 
