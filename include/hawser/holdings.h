@@ -34,6 +34,7 @@ struct holdings {
     uint32_t intervals; /* of all kinds and segments */
     uint32_t asked;     /* of those, HOLDINGS_ASKED */
     uint32_t peer;      /* the source (store.h) that proved; 0: nobody yet */
+    bool changed;       /* more is THEIRS since who keeps that said false */
 };
 
 enum holdings_kind {
@@ -74,8 +75,15 @@ void holdings_set_peer(struct holdings *h, uint32_t source);
 /* The first part of [off, end) that is proved becomes THEIRS. False: there is none. */
 bool holdings_recall(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t end,
                      struct interval *part);
-/* What was announced of the segment; NULL: nothing. Until the next call. */
-const struct intervals *holdings_announced(const struct holdings *h, const struct segment_id *id);
+/* One kind of a segment; NULL: nothing. Borrowed, and as it is now. */
+const struct intervals *holdings_kind(const struct holdings *h, const struct segment_id *id, unsigned kind);
+/* What the peer surely holds, or has proved, a segment each time. False: that was all. Nothing may change
+ * meanwhile; *i begins at 0. */
+struct holdings_known {
+    const struct segment_id *id;
+    const struct intervals *theirs, *proved; /* borrowed */
+};
+bool holdings_next(const struct holdings *h, size_t *i, struct holdings_known *out);
 /* We have dropped the segment. True if the peer may believe that we hold some of it, and ought to be told. */
 bool holdings_forget(struct holdings *h, const struct segment_id *id);
 void holdings_clear(struct holdings *h);

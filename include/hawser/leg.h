@@ -42,6 +42,8 @@ struct leg_host {
     struct origin_memory memory;
     struct store *store; /* of the peers that are at home here; NULL: none */
     TAILQ_HEAD(mux_list, mux) muxes;
+    struct remembered *remembered; /* of its peers (remember.h) */
+    bool remembers;                /* somebody writes it to disk */
 };
 
 /* live is counted before a leg is made (by whoever picks the worker), so that a retiring worker sees it

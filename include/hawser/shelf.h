@@ -65,6 +65,15 @@ struct shelf_sample {
 int shelf_next_sample(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,
                       struct shelf_sample *out);
 
+/* What a peer has proved to know (proved.h), whole, into a file of its own; one that is there is replaced
+ * when the new one is written. 0, or -errno: it is not, and ought to be tried again later; what else follows
+ * is as for shelf_append. */
+int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, size_t len);
+/* All these files, once. Those that are damaged, of another version or node, or not taken, are removed. The
+ * entries are borrowed. */
+typedef bool shelf_take_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len);
+void shelf_read_proved(struct shelf *s, shelf_take_proved *take, void *arg);
+
 struct shelf_counters {
     uint64_t segments, bytes;           /* files now, and what they take */
     uint64_t written_bytes, read_bytes; /* of segments, in this run */

@@ -4,6 +4,7 @@
 
 #include "hawser/clock.h"
 #include "hawser/log.h"
+#include "hawser/remember.h"
 #include "hawser/session.h"
 
 /* How sessions use the store.
@@ -492,7 +493,7 @@ static void announce_segment(void *arg, const struct segment_id *id, uint32_t so
     struct mux *m = arg;
     (void)chunk;
     if (source != tunnel_peer_source(m->tunnel))
-        filled = holdings_announced(&m->holdings, id);
+        filled = holdings_kind(&m->holdings, id, HOLDINGS_ANNOUNCED);
     for (uint32_t i = 0; filled != NULL && i < filled->count; i++)
         announce(m, id, filled->list[i]); /* what is announced already does not change the list */
 }
@@ -507,26 +508,42 @@ void mux_announce(struct mux *m)
 
 /* What the peer claims and has proved it may refer to again, so it is told that we hold it: all that is
  * proved is in our store. Each part is recalled once, so two ends do not answer each other for ever. */
-static void take_claim(struct mux *m, const struct segment_id *id, uint32_t from, uint32_t to)
+static void recall(struct mux *m, const struct segment_id *id, struct interval claim)
 {
-    struct interval part = {.from = from, .to = from};
-    holdings_add_shown(&m->holdings, id, HOLDINGS_CLAIMED, from, to - from);
-    for (unsigned i = 0; i < RECALLED_MAX && holdings_recall(&m->holdings, id, part.to, to, &part); i++) {
-        const struct intervals *told = holdings_announced(&m->holdings, id);
+    struct interval part = {.from = claim.from, .to = claim.from};
+    for (unsigned i = 0; i < RECALLED_MAX; i++) {
+        if (!holdings_recall(&m->holdings, id, part.to, claim.to, &part))
+            return;
+        const struct intervals *told = holdings_kind(&m->holdings, id, HOLDINGS_ANNOUNCED);
         if (told == NULL || !intervals_cover(told, part.from, part.to))
             announce(m, id, part);
     }
+}
+
+static void take_claim(struct mux *m, const struct segment_id *id, struct interval claim)
+{
+    holdings_add_shown(&m->holdings, id, HOLDINGS_CLAIMED, claim.from, claim.to - claim.from);
+    recall(m, id, claim);
+}
+
+/* The segment has come back, after the peer's claim perhaps. */
+static void recall_claimed(struct mux *m, const struct segment_id *id)
+{
+    remember_segment(m, id);
+    const struct intervals *claimed = holdings_kind(&m->holdings, id, HOLDINGS_CLAIMED);
+    for (uint32_t i = 0; claimed != NULL && i < claimed->count; i++)
+        recall(m, id, claimed->list[i]);
 }
 
 int mux_take_note(struct mux *m, const struct frame *f)
 {
     if (!mux_stores(m))
         return -ERR_WIRE_UNKNOWN;
-    holdings_set_peer(&m->holdings, tunnel_peer_source(m->tunnel));
+    remember_meet(m);
     if (f->type == FRAME_DROP)
         holdings_dropped(&m->holdings, &f->segment.segment);
     else
-        take_claim(m, &f->segment.segment, f->segment.from, f->segment.to);
+        take_claim(m, &f->segment.segment, (struct interval){f->segment.from, f->segment.to});
     return 0;
 }
 
@@ -567,7 +584,7 @@ void mux_doubt_notes(struct mux *m, unsigned slot)
 
 void mux_forget_holdings(struct mux *m)
 {
-    holdings_set_peer(&m->holdings, tunnel_peer_source(m->tunnel));
+    remember_meet(m);
     holdings_peer_restarted(&m->holdings);
     m->note_count = 0;
     m->announced = false;
@@ -581,6 +598,7 @@ void mux_segment_adopted(struct leg_host *home, const struct segment_id *id)
     TAILQ_FOREACH (m, &home->muxes, same_home) {
         if (m->announced && filled != NULL)
             announce_segment(m, id, (uint32_t)source, NULL, filled);
+        recall_claimed(m, id);
     }
 }
 

@@ -67,8 +67,13 @@ static bool is_full(const struct holdings *h, const struct holding *one, unsigne
 
 static void add_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t from, uint32_t to)
 {
-    uint32_t before = one->kinds[kind].count;
-    if (!is_full(h, one, kind) && intervals_add(&one->kinds[kind], from, to) == 0)
+    struct intervals *set = &one->kinds[kind];
+    uint32_t before = set->count;
+    if (is_full(h, one, kind))
+        return;
+    if (kind == HOLDINGS_THEIRS && !intervals_cover(set, from, to))
+        h->changed = true;
+    if (intervals_add(set, from, to) == 0)
         count(h, one, kind, before); /* else not noted: the bytes go as literals again */
 }
 
@@ -300,10 +305,19 @@ bool holdings_recall(struct holdings *h, const struct segment_id *id, uint32_t o
     return true;
 }
 
-const struct intervals *holdings_announced(const struct holdings *h, const struct segment_id *id)
+const struct intervals *holdings_kind(const struct holdings *h, const struct segment_id *id, unsigned kind)
 {
     const struct holding *one = find(h, id);
-    return one != NULL ? &one->kinds[HOLDINGS_ANNOUNCED] : NULL;
+    return one != NULL ? &one->kinds[kind] : NULL;
+}
+
+bool holdings_next(const struct holdings *h, size_t *i, struct holdings_known *out)
+{
+    const struct holding *one = map_each(&h->segments, i);
+    if (one != NULL)
+        *out = (struct holdings_known){
+            .id = &one->id, .theirs = &one->kinds[HOLDINGS_THEIRS], .proved = &one->kinds[HOLDINGS_PROVED]};
+    return one != NULL;
 }
 
 bool holdings_forget(struct holdings *h, const struct segment_id *id)

@@ -7,6 +7,7 @@
 
 #include "hawser/clock.h"
 #include "hawser/log.h"
+#include "hawser/remember.h"
 #include "hawser/session.h"
 
 /* ---- the tunnel's events ---- */
@@ -425,6 +426,7 @@ static void finish_end(struct mux *m)
     free(m->unlimited);
     event_del(&m->say_again);
     TAILQ_REMOVE(&m->home->muxes, m, same_home);
+    remember_keep(m);
     holdings_clear(&m->holdings);
     free(m->notes);
     tunnel_free(m->tunnel);

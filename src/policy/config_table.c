@@ -307,7 +307,8 @@ const struct config_option config_options[] = {
      .fallback = "4G",
      .syntax = "SIZE",
      .help =
-         "The most that the store takes on disk; the oldest goes first. What is read back after a start is "
+         "The most that the store takes on disk, but for up to 256K a peer; the oldest goes first. What is "
+         "read back after a start is "
          "the newest, as much as fits into the store's half of memory in [node]. The rest comes back when it "
          "is "
          "met again: its beginning crosses once more, then the segments of 16M are read, and the others "

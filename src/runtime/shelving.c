@@ -12,6 +12,7 @@
 #include "hawser/log.h"
 #include "hawser/map.h"
 #include "hawser/mux.h"
+#include "hawser/remember.h"
 #include "hawser/store.h"
 
 /* Everything crosses by mail, there and back: parts to write, which bring back what the file's sample gained;
@@ -24,6 +25,7 @@
 
 enum {
     READS_AHEAD = 2,
+    PROVED_EVERY_S = 4,        /* what peers have proved is written at most so often */
     FETCHES_A_SECOND = 16,     /* segments that may come back for a hit: 256 MB, and 5 % of the home's time */
     JOB_COST_BYTES = 64 << 10, /* of a mail and its lists, at most */
     LAST_PART_LEAST_BYTES = 256, /* at the end nothing is waited for */
@@ -71,6 +73,7 @@ struct home {
     struct fetch fetch;
     bool fetching;
     unsigned fetched; /* in this second */
+    unsigned second_of_proved, proved_jobs;
 };
 
 struct shelving {
@@ -236,6 +239,56 @@ static void read_back(struct mail *m)
     loop_post(f->home->host->loop, &f->mail);
 }
 
+/* What a peer has proved, on its way to disk or back. */
+struct proved_job {
+    struct mail mail; /* first */
+    struct home *home;
+    uint32_t peer, len;
+    int err; /* of shelf_write_proved */
+    uint8_t entries[];
+};
+
+static struct proved_job *proved_job_new(struct home *h, uint32_t peer, const uint8_t *entries, size_t len)
+{
+    struct proved_job *j = malloc(sizeof(*j) + len);
+    if (j == NULL)
+        return NULL;
+    *j = (struct proved_job){.home = h, .peer = peer, .len = (uint32_t)len};
+    memcpy(j->entries, entries, len);
+    return j;
+}
+
+static void take_proved_job(struct mail *m);
+
+static void write_proved(struct mail *m)
+{
+    struct proved_job *j = (struct proved_job *)(void *)m;
+    struct shelving *s = j->home->shelving;
+    j->err = s->shelf != NULL ? shelf_write_proved(s->shelf, j->peer, j->entries, j->len) : 0;
+    struct shelf_counters c = {0};
+    if (j->err < 0 && !s->failed)
+        shelf_read_counters(s->shelf, &c);
+    if (c.error < 0) /* not only a matter of this moment */
+        cannot_write(s, c.error);
+    j->mail.deliver = take_proved_job;
+    loop_post(j->home->host->loop, &j->mail);
+}
+
+static void take_restored(struct mail *m);
+
+/* A peer that is no longer configured has no home. */
+static bool hand_out_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len)
+{
+    struct shelving *s = arg;
+    struct home *h = map_get(&s->by_source, peer);
+    struct proved_job *j = h != NULL ? proved_job_new(h, peer, entries, len) : NULL;
+    if (j != NULL) {
+        j->mail.deliver = take_restored;
+        loop_post(h->host->loop, &j->mail);
+    }
+    return h != NULL;
+}
+
 static void *run(void *arg)
 {
     struct shelving *s = arg;
@@ -388,6 +441,44 @@ static void take_sample(struct mail *m)
     ask_for_samples(h);
 }
 
+/* ---- what peers have proved ---- */
+
+static void take_restored(struct mail *m)
+{
+    struct proved_job *j = (struct proved_job *)(void *)m;
+    if (remember_restore(j->home->host, j->peer, j->entries, j->len) < 0)
+        log_warn(
+            "out of memory: what a peer has got before the restart crosses once more when it comes back; "
+            "give more memory in [node]");
+    free(j);
+}
+
+/* The last ones are on disk before the next are on their way. */
+static void hand_over_proved(struct home *h)
+{
+    if (h->proved_jobs > 0 && !h->stopped)
+        return;
+    remember_collect(h->host);
+    for (struct remembered *r = h->host->remembered; r != NULL; r = r->next) {
+        struct proved_job *j = r->fresh ? proved_job_new(h, r->peer, r->bytes, r->len) : NULL;
+        if (j == NULL)
+            continue; /* no memory: the next time */
+        j->mail.deliver = write_proved;
+        r->fresh = false;
+        h->proved_jobs++;
+        loop_post(h->shelving->loop, &j->mail);
+    }
+}
+
+static void take_proved_job(struct mail *m)
+{
+    struct proved_job *j = (struct proved_job *)(void *)m;
+    j->home->proved_jobs--;
+    if (j->err < 0)
+        remember_unwritten(j->home->host, j->peer);
+    free(j);
+}
+
 static void on_second(evutil_socket_t fd, short what, void *arg)
 {
     struct home *h = arg;
@@ -396,6 +487,8 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     hand_over(h, SHELF_PART_LEAST_BYTES);
     h->fetched = 0;
     fetch_next(h);
+    if (++h->second_of_proved % PROVED_EVERY_S == 0)
+        hand_over_proved(h);
 }
 
 /* ---- after a start ---- */
@@ -487,6 +580,7 @@ static void open_shelf(struct mail *m)
         cannot_open(s, err);
         return;
     }
+    shelf_read_proved(s->shelf, hand_out_proved, s);
     publish(s);
     if (s->counters.unreadable_files > 0)
         log_warn("[store] path = %s: %llu files could not be opened or removed, and are left alone; look at "
@@ -534,6 +628,7 @@ int shelving_add_home(struct shelving *s, struct leg_host *host)
     *h = (struct home){
         .shelving = s, .host = host, .number = s->home_count, .telling.home = h, .fetch.home = h};
     s->homes[s->home_count++] = h;
+    host->remembers = true;
     return 0;
 }
 
@@ -564,6 +659,7 @@ void shelving_stop(struct shelving *s)
         if (event_initialized(&h->second))
             event_del(&h->second);
         hand_over(h, LAST_PART_LEAST_BYTES);
+        hand_over_proved(h);
     }
     loop_stop(s->loop);
     pthread_join(s->thread, NULL);

@@ -9,6 +9,7 @@
 #include "hawser/compress.h"
 #include "hawser/log.h"
 #include "hawser/node.h"
+#include "hawser/remember.h"
 #include "hawser/store.h"
 
 /* A worker above MIN retires when the load is low: it is marked unusable, keeps its sessions until they end,
@@ -121,6 +122,7 @@ static void worker_free(struct worker *w)
     w->greeter = NULL; /* a connection may still wait in the loop's box */
     loop_free(w->host.loop);
     store_free(w->host.store);
+    remember_free(&w->host);
     landscape_unref(w->landscape);
     free(w);
 }

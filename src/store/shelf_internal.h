@@ -4,6 +4,7 @@
  *   shelf.c          the catalogue, appending, making room
  *   shelf_read.c     reading back
  *   shelf_sample.c   samples in files
+ *   shelf_proved.c   what peers have proved to know
  */
 #ifndef HAWSER_SHELF_INTERNAL_H
 #define HAWSER_SHELF_INTERNAL_H

@@ -26,7 +26,8 @@ def segment_bytes(folder):
 
 def unknown_files(folder):
     """Names that no store gives."""
-    return [name for name in os.listdir(folder) if not name.endswith(".segment") and name != "links"]
+    return [name for name in os.listdir(folder)
+            if not name.endswith((".segment", ".proved")) and name not in ("links", "proved.new")]
 
 
 def _with_records(folder):
@@ -140,6 +141,24 @@ def graft_records(dice, mine, _theirs):
         _overwrite(path, HEADER_BYTES, other[HEADER_BYTES:])
         os.truncate(path, len(other))
     return len(pairs)
+
+
+def spoil_what_is_proved(dice, mine, theirs):
+    """Flipped, cut, or the other node's under the name of its own."""
+    def proved(folder):
+        return [entry.path for entry in os.scandir(folder) if entry.name.endswith(".proved")]
+    for path in proved(mine):
+        how = dice.randrange(3)
+        if how == 0:
+            data = bytearray(_read(path))
+            data[dice.randrange(len(data))] ^= dice.randint(1, 255)
+            _overwrite(path, 0, data)
+        elif how == 1:
+            os.truncate(path, dice.randrange(os.path.getsize(path)))
+        else:
+            for other in proved(theirs):
+                shutil.copyfile(other, path)
+    return len(proved(mine))
 
 
 class Older:

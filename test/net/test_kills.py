@@ -443,6 +443,7 @@ FAULTS = {
     "empty files": lambda *at: Damage(*at, damage.make_empty, True),
     "garbage in files": lambda *at: Damage(*at, damage.put_garbage, True),
     "records of other files": lambda *at: Damage(*at, damage.graft_records, False),
+    "what is proved spoilt": lambda *at: Damage(*at, damage.spoil_what_is_proved, False),
     "an older folder": PutBack,
     "full disk": lambda rig, dice: FullDisk(rig, dice, (dice.choice(SIDES), "node")),
     "link cut": lambda *at: Cut(*at, False),

@@ -23,6 +23,7 @@
 #include "hawser/identity.h"
 #include "hawser/log.h"
 #include "hawser/relay.h"
+#include "hawser/remember.h"
 #include "hawser/session.h"
 #include "tunnel/key_pair.h"
 
@@ -441,6 +442,7 @@ static __attribute__((unused)) void rig_end(struct rig *r)
     for (int i = 0; i < 2; i++) {
         struct rig_node *n = &r->nodes[i];
         store_free(n->home.store);
+        remember_free(&n->home);
         close(n->listener);
         config_unref(n->config);
         pthread_mutex_destroy(&n->lock);

@@ -210,6 +210,30 @@ START_TEST(one_that_began_anew_knows_what_it_was_sent)
 }
 END_TEST
 
+static void start_remembering(void *arg)
+{
+    ((struct rig_node *)arg)->home.remembers = true;
+}
+
+/* And after both began anew, where the other end remembers it. */
+START_TEST(what_a_peer_was_sent_is_remembered)
+{
+    rig_on(rig.nodes[1].home.loop, start_remembering, &rig.nodes[1]);
+    bed_carry(DOWN, known, LEN, NULL);
+    for (int life = 0; life < 2; life++) {
+        end_node(0);
+        end_node(1);
+        begin_node(0);
+        begin_node(1);
+        rig_wait_up(&rig);
+        rig_until(takes_for_held(0, 2));
+        bed_carry(UP, known, LEN, NULL);
+        ck_assert_uint_gt(bed_cost(1).totals.came.saved_bytes, LEN - LITTLE); /* lanes come up, and cost */
+        ck_assert_uint_eq(bed_cost(0).totals.misses + bed_cost(1).totals.misses, 0);
+    }
+}
+END_TEST
+
 /* ---- eviction ---- */
 
 static void carry_else(size_t len)
@@ -408,6 +432,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, a_peer_that_began_anew_with_an_empty_store, 0, 2);
     tcase_add_test(t, stores_outlive_a_tunnel);
     tcase_add_test(t, one_that_began_anew_knows_what_it_was_sent);
+    tcase_add_test(t, what_a_peer_was_sent_is_remembered);
     tcase_add_loop_test(t, what_both_evicted_goes_as_new, 0, 2);
     tcase_add_loop_test(t, what_one_evicted_goes_as_new_once, 0, 4);
     tcase_add_loop_test(t, references_that_do_not_resolve_are_asked_for, 0, 2);

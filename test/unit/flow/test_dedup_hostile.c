@@ -2,6 +2,7 @@
  * gets a wrong byte of it, no memory is taken past the credit, and the session goes on unless the protocol
  * was broken. */
 #include "flow/dedup_bed.h"
+#include "hawser/proved.h"
 
 enum { LEN = 4 * BED_MB, SPAN = 5000, STRANGER = 99 };
 
@@ -203,6 +204,61 @@ START_TEST(what_was_proved_resolves_once_it_is_claimed)
     bed_transfer(ends, 2, NULL);
     bed_close(ends, 2);
     ck_assert_uint_eq(bed_cost(1).totals.misses, 2);
+}
+END_TEST
+
+enum { OUR_OWN, OF_PEER, OF_STRANGER };
+
+/* What is remembered of node 0, though it may not be so any more, and whether it counts. */
+static const struct {
+    struct segment_id id;
+    int source;
+    uint32_t from, to;
+    int answers;
+} remembered[] = {
+    {{2, 1}, OUR_OWN, 0, LEN, 1},
+    {{2, 1}, OUR_OWN, LEN - SPAN, STORE_SEGMENT_BYTES, 1}, /* as far as it is here */
+    {{2, 1}, OUR_OWN, LEN + SPAN, STORE_SEGMENT_BYTES, 0},
+    {{2, 1}, OF_PEER, 0, LEN, 0}, /* it was of another source then */
+    {{2, 2}, OUR_OWN, 0, LEN, 0}, /* not here */
+    {{0x5354, 1}, OUR_OWN, 0, SPAN, 0},
+    {{0x5354, 1}, OF_PEER, 0, SPAN, 0},
+    {{0x5354, 1}, OF_STRANGER, 0, SPAN, 0}, /* as it is, but the stranger's to change */
+};
+
+static uint32_t source_of(const struct rig_node *n, int who)
+{
+    return who == OUR_OWN ? 0 : who == OF_PEER ? tunnel_peer_source(mux_tunnel(n->mux)) : STRANGER;
+}
+
+struct remembering {
+    struct rig_node *node;
+    int which;
+};
+
+/* As after a restart: nothing is known but that. */
+static void begin_with(void *arg)
+{
+    const struct remembering *r = arg;
+    struct rig_node *n = r->node;
+    uint8_t bytes[64];
+    struct cursor_out out = cursor_out_over(bytes, sizeof(bytes));
+    struct intervals parts = {0};
+    ck_assert_int_eq(intervals_add(&parts, remembered[r->which].from, remembered[r->which].to), 0);
+    proved_put(&out, &remembered[r->which].id, source_of(n, remembered[r->which].source), &parts);
+    intervals_clear(&parts);
+    holdings_clear(&n->mux->holdings);
+    n->mux->holdings.peer = 0;
+    ck_assert_int_eq(remember_restore(&n->home, source_of(n, OF_PEER), bytes, (size_t)(out.at - bytes)), 0);
+}
+
+START_TEST(what_is_remembered_counts_for_the_same_bytes_only)
+{
+    bed_carry(false, known, LEN, NULL);
+    rig_on(rig.nodes[1].home.loop, keep_strange, &rig.nodes[1]);
+    rig_on(rig.nodes[1].home.loop, begin_with, &(struct remembering){&rig.nodes[1], _i});
+    ck_assert_int_eq(claim(remembered[_i].id), remembered[_i].answers);
+    ck_assert_int_eq(claim(remembered[_i].id), 0);
 }
 END_TEST
 
@@ -516,6 +572,8 @@ static void add(TCase *t)
                         sizeof(unresolved) / sizeof(unresolved[0]));
     tcase_add_test(t, what_resolves_is_delivered);
     tcase_add_test(t, what_was_proved_resolves_once_it_is_claimed);
+    tcase_add_loop_test(t, what_is_remembered_counts_for_the_same_bytes_only, 0,
+                        sizeof(remembered) / sizeof(remembered[0]));
     tcase_add_test(t, a_false_hold_costs_a_miss);
     tcase_add_test(t, a_false_drop_costs_literals);
     tcase_add_test(t, a_request_for_anything_is_harmless);

@@ -1,0 +1,105 @@
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "hawser/proved.h"
+#include "shelf_internal.h"
+
+enum { PEER_DIGITS = 8, NAME_BYTES = PEER_DIGITS + sizeof(".proved") };
+
+static void name_of(char name[static NAME_BYTES], uint32_t peer)
+{
+    snprintf(name, NAME_BYTES, "%08x.proved", peer);
+}
+
+static bool peer_of(const char *name, uint32_t *peer)
+{
+    char again[NAME_BYTES], *end;
+    if (strlen(name) != NAME_BYTES - 1)
+        return false;
+    *peer = (uint32_t)strtoul(name, &end, 16);
+    name_of(again, *peer);
+    return strcmp(name, again) == 0;
+}
+
+/* ---- writing ---- */
+
+static int write_file(int folder, const char *name, struct iovec parts[2])
+{
+    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return -errno;
+    ssize_t whole = (ssize_t)(parts[0].iov_len + parts[1].iov_len), n = writev(fd, parts, 2);
+    int err = n == whole ? 0 : n < 0 ? -errno : -ENOSPC;
+    close(fd);
+    return err;
+}
+
+int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, size_t len)
+{
+    static const char fresh[] = "proved.new"; /* one at a time: the next one writes over what is left of it */
+    char name[NAME_BYTES];
+    uint8_t header[PROVED_HEADER_BYTES];
+    struct iovec parts[2] = {{header, sizeof(header)}, {(void *)(uintptr_t)entries, len}};
+    if (s->counters.error < 0)
+        return s->counters.error;
+    name_of(name, peer);
+    proved_put_header(header, s->pin, peer, entries, len);
+    int err = write_file(s->folder, fresh, parts);
+    if (err == 0 && renameat(s->folder, fresh, s->folder, name) < 0)
+        err = -errno;
+    if (err < 0)
+        unlinkat(s->folder, fresh, 0);
+    if (err < 0 && !shelf_is_passing(err))
+        s->counters.error = err;
+    return err;
+}
+
+/* ---- reading ---- */
+
+/* The whole file in bytes[0 .. most), or negative. */
+static ssize_t read_file(int folder, const char *name, uint8_t *bytes, size_t most)
+{
+    struct stat is;
+    int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    ssize_t n = -EBADMSG;
+    if (fstat(fd, &is) == 0 && S_ISREG(is.st_mode) && (size_t)is.st_size <= most)
+        n = pread(fd, bytes, most, 0);
+    close(fd);
+    return n;
+}
+
+static void read_one(struct shelf *s, const char *name, uint32_t peer, shelf_take_proved *take, void *arg)
+{
+    enum { MOST = PROVED_HEADER_BYTES + PROVED_MOST_BYTES };
+    ssize_t len = read_file(s->folder, name, s->window, MOST);
+    bool sound = len >= 0 && proved_is_sound(s->window, (size_t)len, s->pin, peer);
+    s->counters.bad_files += !sound;
+    if (sound && take(arg, peer, s->window + PROVED_HEADER_BYTES, (size_t)len - PROVED_HEADER_BYTES))
+        return;
+    unlinkat(s->folder, name, 0); /* else it is looked at again after the next start */
+}
+
+void shelf_read_proved(struct shelf *s, shelf_take_proved *take, void *arg)
+{
+    int fd = openat(s->folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
+    if (dir == NULL && fd >= 0)
+        close(fd);
+    const struct dirent *entry;
+    uint32_t peer;
+    while (dir != NULL && (entry = readdir(dir)) != NULL) {
+        if (peer_of(entry->d_name, &peer))
+            read_one(s, entry->d_name, peer, take, arg);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
