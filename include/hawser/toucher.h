@@ -15,6 +15,9 @@
 
 #include "hawser/chunk.h"
 
+/* With fewer processors it would only take the workers' turns. */
+enum { TOUCHER_CPUS_LEAST = 4 };
+
 struct toucher;
 
 /* Starts the thread. 0 or -errno. */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include "hawser/clock.h"
 #include "hawser/compress.h"
@@ -226,7 +227,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         err = landscape_new(&n->landscape, NULL, start->config, NULL, 0);
     if (err == 0)
         err = start_shelving(n, start->config);
-    if (err == 0 && n->store_memory.cap > 0)
+    if (err == 0 && n->store_memory.cap > 0 && sysconf(_SC_NPROCESSORS_ONLN) >= TOUCHER_CPUS_LEAST)
         err = toucher_new(&n->toucher);
     if (err == 0)
         err = start_workers(n, start->config);
