@@ -129,7 +129,8 @@ def known_rows(figures, sizes):
     add("known", "  sent back, seconds", "upload_s", 1.5, " s", 2)
     size = f"{sizes.get('interleaved', 0) // MB} MB"
     add("interleaved", f"the same {size} again, stored over 100 connections, on the WAN", "again_kb", 30, " KB", 1)
-    for way, text in (("stop", "both nodes stopped"), ("near", "kill -9 of the near node"), ("far", "kill -9 of the far node")):
+    for way, text in (("stop", "both nodes stopped"), ("near", "kill -9 of the near node"), ("far", "kill -9 of the far node"),
+                      ("both", "kill -9 of both nodes")):
         rows.append(Row(f"known after a restart: {text}", ">= 95 %", figures.value("restart", "hawser", way + "_pct"), 95, " %", 2,
                         least=False, trouble=figures.trouble("restart", "hawser")))
     value, best = figures.value("release", "hawser", "next_share"), figures.best("release", "next_share")

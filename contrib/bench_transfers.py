@@ -59,8 +59,8 @@ def learned(setting):
 
 
 def restarted(setting):
-    """New bytes; nodes with a store on disk end, and 2 s after they were started, or when all lanes are up if that is later,
-    the same again: the share of the bytes that did not cross. Others for each way to end."""
+    """New bytes; nodes with a store on disk end and start again, and 2 s after they were told to end, or when all lanes are up
+    if that is later, the same again: the share of the bytes that did not cross. Others for each way to end."""
     found = {}
     with setting.cell(store=True) as cell:
         for number, (way, how) in enumerate(ENDS.items()):

@@ -53,7 +53,7 @@ struct worker {
     struct greeter *greeter;      /* home */
     struct landscape *landscape;  /* home */
     unsigned greeted;             /* main: tunnel connections given to it */
-    unsigned homed;               /* main: peers whose home this is */
+    uint64_t homed_bits_per_s;    /* main: of the peers whose home this is */
     uint64_t cpu_us, moved_bytes; /* main: at the last look */
     uint32_t cpu_permille;        /* main: in the last second */
     _Atomic uint64_t moved_lately;
@@ -165,6 +165,8 @@ int peers_apply(struct node *n);
 /* End all; `done` runs on main when nothing is left. */
 void peers_end(struct node *n, void (*done)(struct node *n));
 /* The configured peer with that index, or NULL. Main. */
+/* What a peer's link is taken for, where no rate is set as well: bits a second. */
+uint64_t peer_rate(const struct config_peer *c);
 struct node_peer *peers_by_index(struct node *n, size_t index);
 /* A new landscape for a configuration, with the addresses that the peers' lanes come from; *out is NULL when
  * that is what the node has already. Main. */

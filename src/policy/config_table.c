@@ -100,7 +100,7 @@ const struct config_option config_options[] = {
      .syntax = "N",
      .help = "How many of the permanent workers carry tunnels and keep a store. Each home needs 64M of "
              "the store's memory. What peers at one home have in common is kept once, and may fill all of "
-             "it. A home carries new bytes as fast as one CPU can."},
+             "it. A home carries new bytes as fast as one CPU can. Their number stays until a restart."},
     {.section = CONFIG_SECTION_NODE,
      .key = "memory",
      .type = CONFIG_TYPE_MEMORY,

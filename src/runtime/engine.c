@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <malloc.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,7 +24,6 @@ enum {
     SAVE_LINKS_EVERY_S = 10,
     LOOK_AT_ADDRESSES_EVERY_S = 15,
     RATE_OF_A_HOME = 1000000000, /* bits a second; a CPU carries new bytes at twice that */
-    RATE_UNKNOWN = 100000000,
     HEAP_KEEP_BYTES = 256 << 20,
     HEAP_MMAP_BYTES = 4 << 20,
     SHELVING_WAITING_MAX_BYTES = 128 << 20,
@@ -143,7 +143,7 @@ static size_t homes_of(const struct config *c, size_t workers, uint64_t store_by
 {
     uint64_t rates = 0, homes = c->homes;
     for (size_t i = 0; i < c->peer_count; i++)
-        rates += c->peers[i].rate_bits_per_s != 0 ? c->peers[i].rate_bits_per_s : RATE_UNKNOWN;
+        rates += peer_rate(&c->peers[i]);
     if (homes == 0) {
         homes = (rates + RATE_OF_A_HOME - 1) / RATE_OF_A_HOME;
         homes = homes < c->peer_count ? homes : c->peer_count;
@@ -201,6 +201,12 @@ void engine_free(struct node *n)
 
 static void on_addresses(evutil_socket_t fd, short what, void *arg);
 
+static int cpus_of_us(void)
+{
+    cpu_set_t set;
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : CPU_SETSIZE; /* more: EINVAL */
+}
+
 int engine_start(struct node **out, const struct keeper_engine_start *start)
 {
     mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES); /* buffers come and go: keep their pages */
@@ -227,7 +233,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         err = landscape_new(&n->landscape, NULL, start->config, NULL, 0);
     if (err == 0)
         err = start_shelving(n, start->config);
-    if (err == 0 && n->store_memory.cap > 0 && sysconf(_SC_NPROCESSORS_ONLN) >= TOUCHER_CPUS_LEAST)
+    if (err == 0 && n->store_memory.cap > 0 && cpus_of_us() >= TOUCHER_CPUS_LEAST)
         err = toucher_new(&n->toucher);
     if (err == 0)
         err = start_workers(n, start->config);

@@ -447,25 +447,31 @@ static void apply_on_home(struct worker *w, void *arg)
     free(a);
 }
 
-static struct worker *choose_home(struct node *n)
+uint64_t peer_rate(const struct config_peer *c)
+{
+    enum { RATE_UNKNOWN = 100000000 };
+    return c->rate_bits_per_s != 0 ? c->rate_bits_per_s : RATE_UNKNOWN;
+}
+
+static struct worker *choose_home(struct node *n, const struct config_peer *c)
 {
     struct worker *best = NULL;
     for (size_t i = 0; i < n->homes; i++) {
         struct worker *w = n->workers[i];
-        if (best == NULL || w->homed < best->homed)
+        if (best == NULL || w->homed_bits_per_s < best->homed_bits_per_s)
             best = w;
     }
-    best->homed++;
+    best->homed_bits_per_s += peer_rate(c);
     return best;
 }
 
-static struct node_peer *peer_new(struct node *n, const char *name)
+static struct node_peer *peer_new(struct node *n, const struct config_peer *c)
 {
     struct node_peer *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return NULL;
-    snprintf(p->name, sizeof(p->name), "%s", name);
-    p->home = choose_home(n);
+    snprintf(p->name, sizeof(p->name), "%s", c->name);
+    p->home = choose_home(n, c);
     pthread_mutex_lock(&n->peers_lock);
     TAILQ_INSERT_TAIL(&n->peers, p, link);
     pthread_mutex_unlock(&n->peers_lock);
@@ -491,7 +497,7 @@ static int apply_one(struct node *n, size_t index)
     const struct config_peer *c = &config->peers[index];
     struct node_peer *p = find_by_name(n, c->name);
     if (p == NULL)
-        p = peer_new(n, c->name);
+        p = peer_new(n, c);
     struct assignment *a = malloc(sizeof(*a));
     if (p == NULL || a == NULL) {
         free(a);

@@ -107,7 +107,10 @@ static int make_store(struct worker *w)
         return 0;
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random))
         return -EIO;
-    uint64_t share = memory->cap / w->node->homes; /* else the first that is busy takes all */
+    size_t peers = w->node->boot_config->peer_count,
+           shares =
+               w->node->homes < peers ? w->node->homes : peers; /* else the first that is busy takes all */
+    uint64_t share = memory->cap / shares;
     bool on_disk = w->node->shelving != NULL;
     uint64_t seed = on_disk ? w->node->store_seed : random[0];
     int err = store_new(&w->host.store, memory, share, seed, random[1] | 1, &events, &w->host);

@@ -149,7 +149,7 @@ static bool has_place(const struct cold *c, uint32_t asker)
     const struct cold_file *f;
     TAILQ_FOREACH (f, &c->queue, by_queue)
         its += f->asker == asker;
-    return c->queued < COLD_QUEUED_MOST && (asker == 0 || its < COLD_QUEUED_A_PEER);
+    return c->queued < COLD_QUEUED_MOST && its < (asker == 0 ? COLD_QUEUED_HOSTS : COLD_QUEUED_A_PEER);
 }
 
 /* False: there is no place in the queue. */

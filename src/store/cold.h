@@ -20,7 +20,8 @@ enum {
     COLD_NUMBER_BITS = 24,
     COLD_NUMBERS = 1 << COLD_NUMBER_BITS,
     COLD_QUEUED_MOST = 16,            /* beyond that nobody waits */
-    COLD_QUEUED_A_PEER = 4,           /* so that one peer leaves room for others, and for our own hosts */
+    COLD_QUEUED_A_PEER = 4,           /* so that one peer leaves room for others, and for our own hosts, */
+    COLD_QUEUED_HOSTS = 12,           /* which leave room for peers */
     COLD_WORTH_BYTES = 64 << 10,      /* that a peer speaks of, before its segment is read for it */
     COLD_HITS_WITHIN_BYTES = 16 << 20 /* that were taken between the first hit and the second */
 };

@@ -415,7 +415,8 @@ static void note_compressibility(const struct store *s, struct store_stream *str
 
 /* ---- chains ---- */
 
-/* A match goes on from `end` in the store after `gap` new bytes of the stream. */
+/* A match goes on from `end` in the store after `gap` new bytes of the stream, or in the stream with no gap
+ * at all. */
 static bool is_chained(uint64_t end, uint64_t gap, const struct match *m)
 {
     return gap == 0 ||
@@ -474,5 +475,7 @@ void search_span(struct store *s, struct store_stream *stream, const uint8_t *by
     stream->since_bytes += len - f.at;
     if (len >= MESSAGE_BYTES)
         leave_out_chains(s, stream, end, gap);
+    else
+        stream->chain_bytes = stream->chain_edits = 0;
     note_compressibility(s, stream, bytes, len);
 }

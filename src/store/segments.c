@@ -188,7 +188,9 @@ static bool evict_oldest(struct store *s, const struct filler *filler)
 bool segment_make_room(struct store *s, struct filler *filler, uint64_t bytes)
 {
     while (!segment_take_memory(s, bytes)) {
-        if (!evict_oldest(s, filler))
+        if (s->spare != NULL)
+            spare_free(s);
+        else if (!evict_oldest(s, filler))
             return false;
     }
     return true;

@@ -36,17 +36,26 @@ static bool run(int fd, const char *name)
     return setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, name, (socklen_t)strlen(name)) == 0;
 }
 
-/* Another one between: to the name that it has the kernel says nothing. Any process may choose bbr and reno;
- * where tcp_allowed_congestion_control forbids it the keeper helps, and the lane does not begin anew. */
+/* Where a process like this one may not choose it (tcp_allowed_congestion_control) the keeper does. */
 static void choose(struct slot *s, const char *name)
 {
     const struct tunnel_world *w = s->tunnel->world;
     int fd = lane_fd(s->lane);
     s->chosen_us = clock_now_us();
-    if (run(fd, "reno") && run(fd, name))
-        return;
-    s->choice_is_privileged = true;
-    w->lane_socket(w->owner, fd, 0, 0, name);
+    if (!run(fd, name))
+        w->lane_socket(w->owner, fd, 0, 0, name);
+}
+
+/* Another one between: to the name that it has the kernel says nothing. Any process may choose reno. */
+static void begin_anew(struct slot *s, const char *name)
+{
+    int fd = lane_fd(s->lane);
+    char has[16] = "";
+    socklen_t len = sizeof(has) - 1;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, has, &len) < 0 || strcmp(has, name) != 0)
+        return; /* the kernel has no such one */
+    if (run(fd, "reno"))
+        choose(s, name);
 }
 
 void tunnel_settle_congestion(struct slot *s, uint64_t rtt_us)
@@ -63,8 +72,7 @@ void tunnel_refresh_congestion(struct slot *s, uint64_t now_us)
 {
     const char *name = tunnel_congestion(s->tunnel->peer);
     bool paced = s->pacing != UINT64_MAX, idle = now_us - s->carried_us > IDLE_US;
-    if (!paced || !idle || s->short_path || s->choice_is_privileged || now_us - s->chosen_us < FRESH_US ||
-        strcmp(name, "bbr") != 0)
+    if (!paced || !idle || s->short_path || now_us - s->chosen_us < FRESH_US || strcmp(name, "bbr") != 0)
         return;
-    choose(s, name);
+    begin_anew(s, name);
 }

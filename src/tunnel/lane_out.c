@@ -1,6 +1,7 @@
 #include "lane_out.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -8,7 +9,10 @@
 #include "hawser/clock.h"
 #include "hawser/lane.h"
 
-enum { ROUTE_AGE_US = 1000000 };
+enum {
+    PAUSE_US = 50000,
+    DEAD_ROUTE_MTU = 68, /* of the kernel's blackhole device */
+};
 
 void lane_out_free(struct lane_out *o)
 {
@@ -43,19 +47,21 @@ int lane_out_put(struct lane_out *o, const void *bytes, size_t len)
 }
 
 /* Where the kernel's route to the peer was replaced, the socket holds a dead one until it has sent something:
- * what it sends goes in segments of 36 bytes (the MTU of a dead route is 68), and a congestion control that
- * begins then paces for such segments. So after a pause the socket gives its route up; the kernel looks it up
- * again. */
-static void renew_route(int fd)
+ * what it sends goes in segments of 36 bytes, and a congestion control that begins then paces for such
+ * segments. So after a pause a socket that has such a route gives it up; the kernel looks it up again. A dead
+ * route of IPv6 has the least MTU that there is, which does no harm. */
+static void give_up_dead_route(int fd)
 {
-    int no = 0;
-    setsockopt(fd, SOL_SOCKET, SO_DONTROUTE, &no, sizeof(no));
+    int mtu = 0, no = 0;
+    socklen_t len = sizeof(mtu);
+    if (getsockopt(fd, IPPROTO_IP, IP_MTU, &mtu, &len) == 0 && mtu <= DEAD_ROUTE_MTU)
+        setsockopt(fd, SOL_SOCKET, SO_DONTROUTE, &no, sizeof(no));
 }
 
 ssize_t lane_out_send(struct lane_out *o, int fd)
 {
-    if (clock_now_us() - o->sent_us > ROUTE_AGE_US)
-        renew_route(fd);
+    if (clock_now_us() - o->sent_us > PAUSE_US)
+        give_up_dead_route(fd);
     ssize_t n;
     do {
         n = send(fd, o->bytes + o->head, lane_out_waiting(o), MSG_NOSIGNAL | (o->short_queue ? MSG_EOR : 0));

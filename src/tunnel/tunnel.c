@@ -325,7 +325,7 @@ static void enter(struct slot *s, struct lane *l, bool first, bool renews)
     s->ping_sent_us = 0;
     s->outstanding = false;
     s->burst_bytes = 0;
-    s->congestion_settled = s->short_path = s->choice_is_privileged = false;
+    s->congestion_settled = s->short_path = false;
     s->progress_us = s->up_since_us = s->alive_us = s->chosen_us = s->carried_us = clock_now_us();
     s->srtt_us = round_trip_of(l);
     t->up_count++;

@@ -31,7 +31,7 @@ struct slot {
     uint64_t pacing;     /* what the socket has */
     uint64_t chosen_us;  /* when its congestion control began */
     uint64_t carried_us; /* when it last carried more than pings and copies of small messages */
-    bool congestion_settled, short_path, choice_is_privileged;
+    bool congestion_settled, short_path;
     uint64_t notsent;
 };
 
