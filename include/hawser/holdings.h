@@ -34,7 +34,7 @@ struct holdings {
     uint32_t intervals; /* of all kinds and segments */
     uint32_t asked;     /* of those, HOLDINGS_ASKED */
     uint32_t peer;      /* the source (store.h) that proved; 0: nobody yet */
-    bool changed;       /* more is THEIRS since who keeps that said false */
+    bool changed;       /* more is THEIRS, and was not proved, since who keeps that said false */
 };
 
 enum holdings_kind {
@@ -47,8 +47,8 @@ enum holdings_kind {
     HOLDINGS_SENT
 }; /* SENT + slot for its lane */
 
-/* Note [off, off + len). What does not fit in memory or bounds is not noted, which is always sound. */
-void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len);
+/* Note [off, off + len). What does not fit in memory or bounds is not noted, which is always sound: false. */
+bool holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len);
 /* The same for bytes that the peer has shown (THEIRS) or said (CLAIMED) to hold: it misses them no more. */
 void holdings_add_shown(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off,
                         uint32_t len);
@@ -70,9 +70,11 @@ void holdings_give_up_asked(struct holdings *h);
 void holdings_dropped(struct holdings *h, const struct segment_id *id);
 /* The peer began anew, or is given up: nothing stays but what it proved. */
 void holdings_peer_restarted(struct holdings *h);
-/* Who the peer is (not 0). What another proved, as one whose key is no longer the same, is forgotten. */
+/* Who the peer is (not 0). What another held, proved or was told, as one whose key is no longer the same, is
+ * forgotten. */
 void holdings_set_peer(struct holdings *h, uint32_t source);
-/* The first part of [off, end) that is proved becomes THEIRS. False: there is none. */
+/* The first part of [off, end) that is proved becomes THEIRS. False: there is none, or it cannot be noted as
+ * such and stays what it is. */
 bool holdings_recall(struct holdings *h, const struct segment_id *id, uint32_t off, uint32_t end,
                      struct interval *part);
 /* One kind of a segment; NULL: nothing. Borrowed, and as it is now. */

@@ -1,6 +1,6 @@
 /* intervals.h - a set of numbers as sorted, disjoint, never touching intervals (floor 0). For what is filled
- * in a segment, or held of it by a peer: few intervals, mostly growing at the end. No memory while empty. One
- * thread. */
+ * in a segment, or held of it by a peer: few intervals, mostly growing at the end. No memory while empty,
+ * and never for more than four times as many, and four. One thread. */
 #ifndef HAWSER_INTERVALS_H
 #define HAWSER_INTERVALS_H
 

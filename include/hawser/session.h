@@ -142,6 +142,7 @@ struct mux {
         uint32_t from, to; /* equal: a DROP, else a HOLD */
     } * notes;             /* about our store, for the peer to know */
     size_t note_count, note_cap;
+    uint64_t recalled_parts;             /* this second, of segments: what HOLD and DROP moved */
     uint64_t mismatched_bytes;           /* this second, of frames whose references resolved to other bytes */
     bool announced;                      /* the peer was told what we hold */
     uint64_t noted_us[CONFIG_LANES_MAX]; /* when a note last went over the lane */
@@ -164,8 +165,8 @@ struct mux {
     size_t answer_count;
     struct mux_answer refused[MUX_REFUSED_KEPT]; /* the last, a ring */
     size_t refused_next;
-    uint64_t breach_second_us; /* a peer may break the protocol at will: so many lines a second */
-    uint64_t breaches_logged;
+    uint64_t second_us; /* when the second began for which breaches, mismatches and recalls are counted */
+    uint64_t breaches_logged; /* this second: a peer may break the protocol at will */
     struct event late_acks, hold, linger, held, say_again;
     struct mux_totals totals;
     size_t live;           /* sessions in memory */
@@ -193,6 +194,7 @@ enum {
     SESSION_ANSWERED_MAX = 2 * EARLY_MAX, /* places that the peer asked for, unacknowledged: it keeps no more
                                            * between its gaps */
     MUX_ANSWERS_MAX = 65536,
+    MUX_RECALLED_MAX = 4096,              /* parts a second: each costs as much as a segment has parts */
     MUX_MISMATCHED_MAX_BYTES = 512 << 20, /* a second: they were hashed in vain */
     MUX_SAY_AGAIN_S = 5,                  /* what the peer has not answered */
     MUX_NOTES_DOUBT_US = 20000000, /* a lane that is lost later than this after a note had delivered it: an
@@ -215,6 +217,8 @@ void session_set_in(struct session *s, enum session_half to);
 bool session_half_may(enum session_half from, enum session_half to);
 /* Reset from here: the host's connection is aborted, the peer is told. */
 void session_reset(struct session *s, enum frame_rst_reason reason);
+/* What is counted a second begins anew, when one has passed. */
+void session_renew_second(struct mux *m);
 /* Whether another line about a breach may be logged this second. */
 bool session_may_log(struct mux *m);
 /* The peer's RST. */

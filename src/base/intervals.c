@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { CAP_LEAST = 4 };
+
 /* The first interval that ends at `at` or later (count: none). What grows at its end is found at once. */
 static uint32_t first_ending_from(const struct intervals *s, uint32_t at)
 {
@@ -34,7 +36,7 @@ static const struct interval *containing(const struct intervals *s, uint32_t at)
 static int insert_at(struct intervals *s, uint32_t i, struct interval new)
 {
     if (s->count == s->cap) {
-        uint32_t cap = s->cap == 0 ? 4 : s->cap * 2;
+        uint32_t cap = s->cap == 0 ? CAP_LEAST : s->cap * 2;
         struct interval *list = realloc(s->list, cap * sizeof(*list));
         if (list == NULL)
             return -ENOMEM;
@@ -47,6 +49,19 @@ static int insert_at(struct intervals *s, uint32_t i, struct interval new)
     return 0;
 }
 
+/* Whoever counts intervals counts memory: no list is much longer than what is in it. */
+static void shrink(struct intervals *s)
+{
+    uint32_t cap = s->cap;
+    while (cap > CAP_LEAST && s->count < cap / 4)
+        cap /= 2;
+    struct interval *list = cap < s->cap ? realloc(s->list, cap * sizeof(*list)) : NULL;
+    if (list == NULL)
+        return;
+    s->list = list;
+    s->cap = cap;
+}
+
 /* Take out the intervals [i, end). */
 static void erase(struct intervals *s, uint32_t i, uint32_t end)
 {
@@ -54,6 +69,8 @@ static void erase(struct intervals *s, uint32_t i, uint32_t end)
     s->count -= end - i;
     if (s->count == 0)
         intervals_clear(s);
+    else
+        shrink(s);
 }
 
 int intervals_add(struct intervals *s, uint32_t from, uint32_t to)

@@ -259,8 +259,10 @@ static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
     bool was_here = op->len >= NOTE_MIN_BYTES && filled != NULL && intervals_cover(filled, op->off, end);
     int err =
         store_fill(store, tunnel_peer_source(m->tunnel), &op->segment, op->off, op->bytes, op->len, slice);
-    if (err < 0)
+    if (err < 0) {
+        holdings_take_asked(&m->holdings, &op->segment, op->off, op->len); /* this was the answer */
         return false;
+    }
     holdings_add_shown(&m->holdings, &op->segment, HOLDINGS_THEIRS, op->off, op->len);
     if (holdings_take_asked(&m->holdings, &op->segment, op->off, op->len) || was_here)
         add_note(m, &op->segment, op->off, end);
@@ -481,8 +483,8 @@ static void announce(struct mux *m, const struct segment_id *id, struct interval
 {
     if (part.to - part.from < NOTE_MIN_BYTES)
         return;
-    add_note(m, id, part.from, part.to);
-    holdings_add(&m->holdings, id, HOLDINGS_ANNOUNCED, part.from, part.to - part.from);
+    if (holdings_add(&m->holdings, id, HOLDINGS_ANNOUNCED, part.from, part.to - part.from))
+        add_note(m, id, part.from, part.to);
 }
 
 /* What the peer filled is announced. Of the rest only what it was told before, when it had proved that it
@@ -507,11 +509,13 @@ void mux_announce(struct mux *m)
 }
 
 /* What the peer claims and has proved it may refer to again, so it is told that we hold it: all that is
- * proved is in our store. Each part is recalled once, so two ends do not answer each other for ever. */
+ * proved is in our store. Each part is recalled once, so two ends do not answer each other for ever. A peer
+ * may drop and claim the same again and again: past a number of parts a second a claim is only that. */
 static void recall(struct mux *m, const struct segment_id *id, struct interval claim)
 {
     struct interval part = {.from = claim.from, .to = claim.from};
-    for (unsigned i = 0; i < RECALLED_MAX; i++) {
+    session_renew_second(m);
+    for (unsigned i = 0; i < RECALLED_MAX && m->recalled_parts < MUX_RECALLED_MAX; i++, m->recalled_parts++) {
         if (!holdings_recall(&m->holdings, id, part.to, claim.to, &part))
             return;
         const struct intervals *told = holdings_kind(&m->holdings, id, HOLDINGS_ANNOUNCED);
@@ -535,13 +539,22 @@ static void recall_claimed(struct mux *m, const struct segment_id *id)
         recall(m, id, claimed->list[i]);
 }
 
+/* What was theirs moves back part by part, at the same cost. */
+static void drop(struct mux *m, const struct segment_id *id)
+{
+    const struct intervals *theirs = holdings_kind(&m->holdings, id, HOLDINGS_THEIRS);
+    session_renew_second(m);
+    m->recalled_parts += theirs != NULL ? theirs->count : 0;
+    holdings_dropped(&m->holdings, id);
+}
+
 int mux_take_note(struct mux *m, const struct frame *f)
 {
     if (!mux_stores(m))
         return -ERR_WIRE_UNKNOWN;
     remember_meet(m);
     if (f->type == FRAME_DROP)
-        holdings_dropped(&m->holdings, &f->segment.segment);
+        drop(m, &f->segment.segment);
     else
         take_claim(m, &f->segment.segment, (struct interval){f->segment.from, f->segment.to});
     return 0;

@@ -65,23 +65,29 @@ static bool is_full(const struct holdings *h, const struct holding *one, unsigne
            (kind == HOLDINGS_ASKED && h->asked >= HOLDINGS_ASKED_MAX);
 }
 
-static void add_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t from, uint32_t to)
+/* False: it is not noted, and the bytes go as literals again. */
+static bool add_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t from, uint32_t to)
 {
     struct intervals *set = &one->kinds[kind];
     uint32_t before = set->count;
-    if (is_full(h, one, kind))
-        return;
-    if (kind == HOLDINGS_THEIRS && !intervals_cover(set, from, to))
-        h->changed = true;
-    if (intervals_add(set, from, to) == 0)
-        count(h, one, kind, before); /* else not noted: the bytes go as literals again */
+    if (intervals_cover(set, from, to))
+        return true;
+    if (is_full(h, one, kind) || intervals_add(set, from, to) < 0)
+        return false;
+    count(h, one, kind, before);
+    return true;
 }
 
-void holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len)
+bool holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind, uint32_t off, uint32_t len)
 {
     struct holding *one = find_or_make(h, id);
-    if (one != NULL)
-        add_span(h, one, kind, off, off + len);
+    if (one == NULL)
+        return false;
+    bool is_new = kind == HOLDINGS_THEIRS && !intervals_cover(&one->kinds[HOLDINGS_THEIRS], off, off + len) &&
+                  !intervals_cover(&one->kinds[HOLDINGS_PROVED], off, off + len);
+    bool noted = add_span(h, one, kind, off, off + len);
+    h->changed = h->changed || (is_new && noted);
+    return noted;
 }
 
 static void remove_span(struct holdings *h, struct holding *one, unsigned kind, uint32_t off, uint32_t len)
@@ -285,8 +291,11 @@ void holdings_set_peer(struct holdings *h, uint32_t source)
     struct holding *one;
     if (h->peer == source)
         return;
-    for (size_t i = 0; h->peer != 0 && (one = map_each(&h->segments, &i)) != NULL;)
+    for (size_t i = 0; h->peer != 0 && (one = map_each(&h->segments, &i)) != NULL;) {
+        clear_kind(h, one, HOLDINGS_THEIRS);
         clear_kind(h, one, HOLDINGS_PROVED);
+        clear_kind(h, one, HOLDINGS_ANNOUNCED);
+    }
     h->peer = source;
     discard_empty(h);
 }
@@ -299,9 +308,11 @@ bool holdings_recall(struct holdings *h, const struct segment_id *id, uint32_t o
     if (from >= end)
         return false;
     uint32_t to = intervals_end_of(&one->kinds[HOLDINGS_PROVED], from);
-    *part = (struct interval){.from = from, .to = to < end ? to : end};
-    remove_span(h, one, HOLDINGS_PROVED, part->from, part->to - part->from);
-    add_span(h, one, HOLDINGS_THEIRS, part->from, part->to);
+    to = to < end ? to : end;
+    if (!add_span(h, one, HOLDINGS_THEIRS, from, to))
+        return false;
+    remove_span(h, one, HOLDINGS_PROVED, from, to - from);
+    *part = (struct interval){.from = from, .to = to};
     return true;
 }
 

@@ -252,14 +252,20 @@ static void reset_halves(struct session *s)
         leg_abort(s->leg);
 }
 
-bool session_may_log(struct mux *m)
+void session_renew_second(struct mux *m)
 {
     uint64_t now = clock_now_us();
-    if (now - m->breach_second_us > 1000000) {
-        m->breach_second_us = now;
-        m->breaches_logged = 0;
-        m->mismatched_bytes = 0;
-    }
+    if (now - m->second_us <= 1000000)
+        return;
+    m->second_us = now;
+    m->breaches_logged = 0;
+    m->mismatched_bytes = 0;
+    m->recalled_parts = 0;
+}
+
+bool session_may_log(struct mux *m)
+{
+    session_renew_second(m);
     return m->breaches_logged++ < MUX_BREACHES_A_SECOND;
 }
 

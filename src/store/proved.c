@@ -79,6 +79,8 @@ bool proved_next(struct cursor *c, struct proved_entry *out)
     e.segment.number = (uint32_t)cursor_be(c, 4);
     e.source = (uint32_t)cursor_be(c, 4);
     e.count = (uint32_t)cursor_be(c, 4);
+    if (e.count > cursor_left(c) / PROVED_PART_BYTES)
+        cursor_refuse(c, -ERR_WIRE_VALUE); /* their length may not fit a number */
     e.parts = cursor_bytes(c, (size_t)e.count * PROVED_PART_BYTES);
     if (c->err == 0 && !is_well_formed(&e))
         cursor_refuse(c, -ERR_WIRE_VALUE);

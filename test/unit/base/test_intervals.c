@@ -92,6 +92,27 @@ START_TEST(an_empty_set_holds_no_memory)
 }
 END_TEST
 
+/* Else a bound on the number of intervals would bound no memory. */
+START_TEST(the_list_shrinks_with_what_is_in_it)
+{
+    enum { MANY = 8000 };
+    struct intervals s = {0};
+    for (uint32_t i = 0; i < MANY; i++)
+        ck_assert_int_eq(intervals_add(&s, 2 * i, 2 * i + 1), 0);
+    ck_assert_uint_ge(s.cap, MANY);
+    for (uint32_t i = 0; i < MANY - 1; i++) {
+        ck_assert_int_eq(intervals_remove(&s, 2 * i, 2 * i + 1), 0);
+        ck_assert_uint_le(s.cap, 4 * s.count + 4);
+    }
+    for (uint32_t i = 0; i < MANY; i++)
+        ck_assert_int_eq(intervals_add(&s, 2 * i, 2 * i + 1), 0);
+    ck_assert_int_eq(intervals_add(&s, 0, 2 * MANY), 0);
+    ck_assert_uint_eq(s.count, 1);
+    ck_assert_uint_eq(s.cap, 4);
+    intervals_clear(&s);
+}
+END_TEST
+
 START_TEST(the_ends_of_the_numbers_are_no_special_place)
 {
     struct intervals s = {0};
@@ -118,6 +139,7 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, a_set_agrees_with_a_bitmap);
     tcase_add_test(t, an_empty_set_holds_no_memory);
+    tcase_add_test(t, the_list_shrinks_with_what_is_in_it);
     tcase_add_test(t, the_ends_of_the_numbers_are_no_special_place);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

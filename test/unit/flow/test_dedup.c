@@ -374,6 +374,13 @@ static const struct {
     void (*begin)(void *arg), (*end)(void *arg);
 } refusals[] = {{refuse_to_store, evict_all}, {take_memory, give_memory_back}};
 
+/* All that it asked for has come. */
+static void has_asked_for_nothing(void *arg)
+{
+    struct rig_node *n = arg;
+    ck_assert_uint_eq(n->mux->holdings.asked, 0);
+}
+
 /* _i: why the receiver cannot store anything. It asks for what it is referred to once; after that it gets
  * literals, until it can store them. (Where reads of the host end elsewhere, a match covers a few bytes that
  * nothing has referred to yet, and then what is in a frame with them goes once more.) */
@@ -388,6 +395,7 @@ START_TEST(what_cannot_be_stored_is_asked_for_once)
     for (int i = 0; i < 5; i++)
         ck_assert_uint_gt(bed_wire_of(UP, known, LEN), LEN);
     ck_assert_uint_lt(bed_cost(0).totals.missed_bytes, 2 * LEN);
+    rig_on(n->home.loop, has_asked_for_nothing, n);
     rig_on(n->home.loop, refusals[_i].end, n);
     bed_carry(UP, known, LEN, NULL);
     uint64_t wire = LEN;

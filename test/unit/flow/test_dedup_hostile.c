@@ -207,6 +207,73 @@ START_TEST(what_was_proved_resolves_once_it_is_claimed)
 }
 END_TEST
 
+enum { PARTS = 4000, PART = 256, PAIRS = 64 };
+
+/* Node 0 has proved a segment in many pieces. */
+static void prove_pieces(void *arg)
+{
+    struct rig_node *n = arg;
+    for (uint32_t i = 0; i < PARTS; i++)
+        ck_assert(holdings_add(&n->mux->holdings, &strange, HOLDINGS_PROVED, 2 * PART * i, PART));
+}
+
+static size_t drop_and_claim(struct rig_node *n)
+{
+    struct frame drop = note_of(FRAME_DROP, strange.epoch, strange.number);
+    struct frame hold = note_of(FRAME_HOLD, strange.epoch, strange.number);
+    size_t before = n->mux->note_count;
+    ck_assert_int_eq(receive_frame(n->mux, 0, &drop, NULL), 0);
+    ck_assert_int_eq(receive_frame(n->mux, 0, &hold, NULL), 0);
+    return n->mux->note_count - before;
+}
+
+struct recalls {
+    size_t parts;
+    uint64_t took_us;
+};
+
+static void drop_and_claim_often(void *arg)
+{
+    struct recalls *r = arg;
+    uint64_t from = clock_now_us();
+    for (unsigned i = 0; i < PAIRS; i++)
+        r->parts += drop_and_claim(&rig.nodes[1]);
+    r->took_us = clock_now_us() - from;
+}
+
+/* Each part that comes and goes costs as much as there are others: so many a second, whatever the peer says.
+ */
+START_TEST(dropped_and_claimed_again_and_again)
+{
+    struct recalls r = {0};
+    bed_carry(false, known, SPAN, NULL);
+    rig_on(rig.nodes[1].home.loop, prove_pieces, &rig.nodes[1]);
+    rig_on(rig.nodes[1].home.loop, drop_and_claim_often, &r);
+    ck_assert_uint_gt(r.parts, 0);
+    ck_assert_uint_le(r.parts, MUX_RECALLED_MAX * (2 + r.took_us / 1000000));
+}
+END_TEST
+
+/* With no room for what it may refer to the peer is told nothing. */
+static void claim_without_room(void *arg)
+{
+    struct rig_node *n = arg;
+    for (uint32_t i = 0; i < HOLDINGS_INTERVALS_MAX; i++)
+        ck_assert(holdings_add(&n->mux->holdings, &strange, HOLDINGS_THEIRS, 2 * PART * i + PART, 1));
+    struct frame hold = note_of(FRAME_HOLD, strange.epoch, strange.number);
+    size_t before = n->mux->note_count;
+    ck_assert_int_eq(receive_frame(n->mux, 0, &hold, NULL), 0);
+    ck_assert_uint_eq(n->mux->note_count, before);
+}
+
+START_TEST(what_cannot_be_noted_is_not_answered)
+{
+    bed_carry(false, known, SPAN, NULL);
+    rig_on(rig.nodes[1].home.loop, prove_pieces, &rig.nodes[1]);
+    rig_on(rig.nodes[1].home.loop, claim_without_room, &rig.nodes[1]);
+}
+END_TEST
+
 enum { OUR_OWN, OF_PEER, OF_STRANGER };
 
 /* What is remembered of node 0, though it may not be so any more, and whether it counts. */
@@ -572,6 +639,8 @@ static void add(TCase *t)
                         sizeof(unresolved) / sizeof(unresolved[0]));
     tcase_add_test(t, what_resolves_is_delivered);
     tcase_add_test(t, what_was_proved_resolves_once_it_is_claimed);
+    tcase_add_test(t, dropped_and_claimed_again_and_again);
+    tcase_add_test(t, what_cannot_be_noted_is_not_answered);
     tcase_add_loop_test(t, what_is_remembered_counts_for_the_same_bytes_only, 0,
                         sizeof(remembered) / sizeof(remembered[0]));
     tcase_add_test(t, a_false_hold_costs_a_miss);

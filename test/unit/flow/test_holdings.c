@@ -169,9 +169,9 @@ static bool is_proved(unsigned kind)
     return kind == HOLDINGS_PROVED;
 }
 
-static bool is_not_proved(unsigned kind)
+static bool outlives_the_key(unsigned kind)
 {
-    return kind != HOLDINGS_PROVED;
+    return kind != HOLDINGS_THEIRS && kind != HOLDINGS_PROVED && kind != HOLDINGS_ANNOUNCED;
 }
 
 static void recall(unsigned g, uint32_t off, uint32_t len)
@@ -207,7 +207,7 @@ static void change_all(void)
     default:
         holdings_set_peer(&holdings, ++peer);
         holdings_set_peer(&holdings, peer);
-        keep_kinds(is_not_proved);
+        keep_kinds(outlives_the_key);
         return;
     }
 }
@@ -321,6 +321,57 @@ START_TEST(what_is_proved_is_bounded)
 }
 END_TEST
 
+/* What was not noted as theirs the peer may not refer to, so nobody is to tell it that it may. */
+START_TEST(what_cannot_be_noted_is_not_recalled)
+{
+    enum { PROVED_AT = 4 * HOLDINGS_INTERVALS_MAX };
+    const struct segment_id id = {3, 8};
+    struct interval part;
+    ck_assert(holdings_add(&holdings, &id, HOLDINGS_PROVED, PROVED_AT, 2));
+    for (uint32_t i = 0; i < HOLDINGS_INTERVALS_MAX; i++)
+        ck_assert(holdings_add(&holdings, &id, HOLDINGS_THEIRS, 4 * i, 1));
+    ck_assert(!holdings_add(&holdings, &id, HOLDINGS_THEIRS, PROVED_AT + 10, 1));
+    ck_assert(holdings_add(&holdings, &id, HOLDINGS_THEIRS, 4, 1)); /* is noted */
+    ck_assert(!holdings_recall(&holdings, &id, 0, UINT32_MAX, &part));
+    ck_assert(!holdings_peer_may(&holdings, &id, PROVED_AT, 2));
+    holdings_take_back(&holdings, &id, 0, 1);
+    ck_assert(holdings_recall(&holdings, &id, 0, UINT32_MAX, &part));
+    ck_assert_uint_eq(part.from, PROVED_AT);
+    ck_assert(holdings_peer_may(&holdings, &id, PROVED_AT, 2));
+}
+END_TEST
+
+/* What one key held must not be recalled by the next. */
+START_TEST(another_peer_recalls_nothing)
+{
+    const struct segment_id id = {3, 8};
+    struct interval part;
+    holdings_add(&holdings, &id, HOLDINGS_THEIRS, 0, 100);
+    holdings_add(&holdings, &id, HOLDINGS_ANNOUNCED, 0, 100);
+    holdings_set_peer(&holdings, 2);
+    ck_assert(!holdings_peer_may(&holdings, &id, 0, 1));
+    holdings_peer_restarted(&holdings);
+    ck_assert(!holdings_recall(&holdings, &id, 0, 100, &part));
+}
+END_TEST
+
+/* Who keeps what is proved need not write again what only came back. */
+START_TEST(what_is_recalled_is_no_change)
+{
+    const struct segment_id id = {3, 8};
+    struct interval part;
+    holdings_add(&holdings, &id, HOLDINGS_THEIRS, 0, 100);
+    ck_assert(holdings.changed);
+    holdings.changed = false;
+    holdings_dropped(&holdings, &id);
+    ck_assert(holdings_recall(&holdings, &id, 0, 50, &part));
+    holdings_add(&holdings, &id, HOLDINGS_THEIRS, 50, 50);
+    ck_assert(!holdings.changed);
+    holdings_add(&holdings, &id, HOLDINGS_THEIRS, 100, 1);
+    ck_assert(holdings.changed);
+}
+END_TEST
+
 /* Names that a peer makes up leave nothing when the last lane is gone. */
 START_TEST(what_was_asked_for_is_bounded_and_given_up)
 {
@@ -348,6 +399,9 @@ int main(void)
     tcase_add_test(t, a_peer_s_intervals_are_bounded);
     tcase_add_test(t, a_peer_s_segments_are_bounded);
     tcase_add_test(t, what_is_proved_is_bounded);
+    tcase_add_test(t, what_cannot_be_noted_is_not_recalled);
+    tcase_add_test(t, another_peer_recalls_nothing);
+    tcase_add_test(t, what_is_recalled_is_no_change);
     tcase_add_test(t, what_was_asked_for_is_bounded_and_given_up);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
