@@ -14,6 +14,7 @@ struct remembered {
     uint32_t len;
     uint8_t *bytes; /* entries */
     bool fresh;     /* not on disk yet: who writes them says false */
+    bool failed;    /* the last time they could not be written */
 };
 
 /* Entries as they came back from disk (copied). Where the peer's are known already they count. 0 or -ENOMEM.
@@ -21,8 +22,9 @@ struct remembered {
 int remember_restore(struct leg_host *home, uint32_t peer, const uint8_t *entries, size_t len);
 /* What has changed at the home's muxes goes into home->remembered. */
 void remember_collect(struct leg_host *home);
-/* Its entries could not be written: they are fresh again. */
-void remember_unwritten(struct leg_host *home, uint32_t peer);
+/* Its entries were written (err 0), or could not be: then they are fresh again. True: for the first time
+ * since they last were. */
+bool remember_written(struct leg_host *home, uint32_t peer, int err);
 void remember_free(struct leg_host *home);
 
 /* The same for one mux, as before it ends. */

@@ -66,12 +66,13 @@ int shelf_next_sample(struct shelf *s, bool (*wants)(void *arg, uint32_t source,
                       struct shelf_sample *out);
 
 /* What a peer has proved to know (proved.h), whole, into a file of its own; one that is there is replaced
- * when the new one is written. 0, or -errno: it is not, and ought to be tried again later; what else follows
- * is as for shelf_append. */
+ * when the new one is written, but not one that could not be read. 0, or -errno: it is not, and ought to be
+ * tried again later; if that is the whole disk's, all else follows as for shelf_append (counters.error). */
 int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, size_t len);
-/* All these files, once. Those that are damaged, of another version or node, or not taken, are removed. The
- * entries are borrowed. */
-typedef bool shelf_take_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len);
+/* All these files, once. Those that are damaged, of another version or node, or not wanted, are removed;
+ * those that could not be read, or not be taken, are left alone, and counted as such. take: 1 taken, 0 not
+ * wanted, or -errno; the entries are borrowed. */
+typedef int shelf_take_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len);
 void shelf_read_proved(struct shelf *s, shelf_take_proved *take, void *arg);
 
 struct shelf_counters {
@@ -79,7 +80,7 @@ struct shelf_counters {
     uint64_t written_bytes, read_bytes; /* of segments, in this run */
     uint64_t fetched;                   /* segments that were read since they were wanted */
     uint64_t bad_records, bad_files;    /* dropped: damaged, cut short, of another version or node */
-    uint64_t unreadable_files;          /* left alone: they could not be opened, or not be removed */
+    uint64_t unreadable_files;          /* left alone: they could not be opened, read or removed */
     uint64_t removed_files;             /* the oldest, for `size` */
     uint64_t skipped_bytes;             /* not written after an error, or for want of room */
     int error;                          /* -errno that stopped writing, while it lasts; 0: none */

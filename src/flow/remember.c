@@ -47,11 +47,15 @@ int remember_restore(struct leg_host *home, uint32_t peer, const uint8_t *entrie
     return put(home, peer, bytes, len, false);
 }
 
-void remember_unwritten(struct leg_host *home, uint32_t peer)
+bool remember_written(struct leg_host *home, uint32_t peer, int err)
 {
     struct remembered *r = find(home, peer);
-    if (r != NULL)
-        r->fresh = true;
+    bool first = err < 0 && r != NULL && !r->failed;
+    if (r == NULL)
+        return false;
+    r->fresh = r->fresh || err < 0;
+    r->failed = err < 0;
+    return first;
 }
 
 void remember_free(struct leg_host *home)

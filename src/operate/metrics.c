@@ -116,7 +116,7 @@ static const struct metric disk_metrics[] = {
     {"bad_files", "hawser_store_disk_bad_files_total", "counter",
      "Files dropped: of another version or node, or without a sound record"},
     {"unreadable_files", "hawser_store_disk_unreadable_files_total", "counter",
-     "Files left alone: they could not be opened or removed"},
+     "Files left alone: they could not be opened, read or removed"},
     {"removed_files", "hawser_store_disk_removed_files_total", "counter", "Oldest files that made room"},
     {"skipped_bytes", "hawser_store_disk_skipped_bytes_total", "counter",
      "Bytes not written: the disk was full, slow or broken"},

@@ -244,7 +244,8 @@ struct proved_job {
     struct mail mail; /* first */
     struct home *home;
     uint32_t peer, len;
-    int err; /* of shelf_write_proved */
+    int err;     /* of shelf_write_proved */
+    bool logged; /* what to do about it */
     uint8_t entries[];
 };
 
@@ -268,8 +269,9 @@ static void write_proved(struct mail *m)
     struct shelf_counters c = {0};
     if (j->err < 0 && !s->failed)
         shelf_read_counters(s->shelf, &c);
-    if (c.error < 0) /* not only a matter of this moment */
+    if (c.error < 0) /* the whole disk's */
         cannot_write(s, c.error);
+    j->logged = s->failed;
     j->mail.deliver = take_proved_job;
     loop_post(j->home->host->loop, &j->mail);
 }
@@ -277,16 +279,16 @@ static void write_proved(struct mail *m)
 static void take_restored(struct mail *m);
 
 /* A peer that is no longer configured has no home. */
-static bool hand_out_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len)
+static int hand_out_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len)
 {
     struct shelving *s = arg;
     struct home *h = map_get(&s->by_source, peer);
     struct proved_job *j = h != NULL ? proved_job_new(h, peer, entries, len) : NULL;
-    if (j != NULL) {
-        j->mail.deliver = take_restored;
-        loop_post(h->host->loop, &j->mail);
-    }
-    return h != NULL;
+    if (j == NULL)
+        return h != NULL ? -ENOMEM : 0;
+    j->mail.deliver = take_restored;
+    loop_post(h->host->loop, &j->mail);
+    return 1;
 }
 
 static void *run(void *arg)
@@ -474,8 +476,12 @@ static void take_proved_job(struct mail *m)
 {
     struct proved_job *j = (struct proved_job *)(void *)m;
     j->home->proved_jobs--;
-    if (j->err < 0)
-        remember_unwritten(j->home->host, j->peer);
+    if (remember_written(j->home->host, j->peer, j->err) && !j->logged)
+        log_warn(
+            "[store] path = %s: %08x.proved cannot be read or written: %s; what that peer has got crosses "
+            "once more after a restart. Look at the owner and mode of it and of proved.new, or remove them, "
+            "then restart",
+            j->home->shelving->path, j->peer, err_text(j->err));
     free(j);
 }
 
@@ -583,9 +589,10 @@ static void open_shelf(struct mail *m)
     shelf_read_proved(s->shelf, hand_out_proved, s);
     publish(s);
     if (s->counters.unreadable_files > 0)
-        log_warn("[store] path = %s: %llu files could not be opened or removed, and are left alone; look at "
-                 "their owners and modes, or remove them",
-                 s->path, (unsigned long long)s->counters.unreadable_files);
+        log_warn(
+            "[store] path = %s: %llu files could not be opened, read or removed, and are left alone; look at "
+            "their owners and modes, or remove them",
+            s->path, (unsigned long long)s->counters.unreadable_files);
     for (uint32_t i = 0; i < s->home_count; i++) {
         s->homes[i]->start.deliver = start_asking;
         loop_post(s->homes[i]->host->loop, &s->homes[i]->start);

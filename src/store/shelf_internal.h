@@ -16,7 +16,8 @@
 
 enum {
     SHELF_NAME_BYTES = 16 + sizeof(".segment"),
-    SHELF_NOTED_MOST = 64,        /* of a file's intervals: what comes once more need not be written again */
+    SHELF_NOTED_MOST = 64, /* of a file's intervals: what comes once more need not be written again */
+    SHELF_UNREAD_MOST = 64,
     SHELF_WINDOW_BYTES = 2 << 20, /* read at once; holds the longest record */
 };
 
@@ -40,7 +41,10 @@ struct shelf {
     TAILQ_HEAD(shelf_by_telling, shelf_file) by_telling; /* oldest first */
     struct map by_segment;
     uint8_t *window;
-    bool tries_again; /* after counters.error */
+    bool tries_again;                   /* after counters.error */
+    uint32_t unread[SHELF_UNREAD_MOST]; /* peers whose file of what they proved could not be read */
+    unsigned unread_count;              /* more: which is not noted */
+    int unread_err;
     struct shelf_counters counters;
 };
 

@@ -41,6 +41,32 @@ static int write_file(int folder, const char *name, struct iovec parts[2])
     return err;
 }
 
+/* Whether the error is the whole disk's, and not one file's. */
+static bool is_of_disk(int err)
+{
+    return err == -ENOSPC || err == -EDQUOT || err == -EIO || err == -EROFS;
+}
+
+/* A file that could not be read may be sound still: it is not written over before another start has read it.
+ */
+static void leave_unread(struct shelf *s, uint32_t peer, int err)
+{
+    s->counters.unreadable_files++;
+    s->unread_err = err;
+    if (s->unread_count < SHELF_UNREAD_MOST)
+        s->unread[s->unread_count] = peer;
+    s->unread_count++;
+}
+
+static bool is_left_unread(const struct shelf *s, uint32_t peer)
+{
+    for (unsigned i = 0; i < s->unread_count && i < SHELF_UNREAD_MOST; i++) {
+        if (s->unread[i] == peer)
+            return true;
+    }
+    return s->unread_count > SHELF_UNREAD_MOST; /* which ones more is not known */
+}
+
 int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, size_t len)
 {
     static const char fresh[] = "proved.new"; /* one at a time: the next one writes over what is left of it */
@@ -49,6 +75,8 @@ int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, s
     struct iovec parts[2] = {{header, sizeof(header)}, {(void *)(uintptr_t)entries, len}};
     if (s->counters.error < 0)
         return s->counters.error;
+    if (is_left_unread(s, peer))
+        return s->unread_err;
     name_of(name, peer);
     proved_put_header(header, s->pin, peer, entries, len);
     int err = write_file(s->folder, fresh, parts);
@@ -56,23 +84,39 @@ int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, s
         err = -errno;
     if (err < 0)
         unlinkat(s->folder, fresh, 0);
-    if (err < 0 && !shelf_is_passing(err))
+    if (is_of_disk(err))
         s->counters.error = err;
     return err;
 }
 
 /* ---- reading ---- */
 
-/* The whole file in bytes[0 .. most), or negative. */
+/* All there is, at most len bytes; how many, or -errno. */
+static ssize_t read_all(int fd, uint8_t *bytes, size_t len)
+{
+    size_t got = 0;
+    while (got < len) {
+        ssize_t n = pread(fd, bytes + got, len - got, (off_t)got);
+        if (n < 0 && errno != EINTR)
+            return -errno;
+        if (n == 0)
+            break;
+        got += n > 0 ? (size_t)n : 0;
+    }
+    return (ssize_t)got;
+}
+
+/* The whole file in bytes[0 .. most); -EBADMSG: it is none of ours; another -errno: nothing is known of it.
+ */
 static ssize_t read_file(int folder, const char *name, uint8_t *bytes, size_t most)
 {
     struct stat is;
     int fd = openat(folder, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0)
-        return -errno;
-    ssize_t n = -EBADMSG;
-    if (fstat(fd, &is) == 0 && S_ISREG(is.st_mode) && (size_t)is.st_size <= most)
-        n = pread(fd, bytes, most, 0);
+        return errno == ELOOP ? -EBADMSG : -errno; /* a symbolic link */
+    ssize_t n = fstat(fd, &is) < 0 ? -errno : -EBADMSG;
+    if (n == -EBADMSG && S_ISREG(is.st_mode) && (size_t)is.st_size <= most)
+        n = read_all(fd, bytes, most);
     close(fd);
     return n;
 }
@@ -81,11 +125,18 @@ static void read_one(struct shelf *s, const char *name, uint32_t peer, shelf_tak
 {
     enum { MOST = PROVED_HEADER_BYTES + PROVED_MOST_BYTES };
     ssize_t len = read_file(s->folder, name, s->window, MOST);
+    if (len < 0 && len != -EBADMSG) {
+        leave_unread(s, peer, (int)len);
+        return;
+    }
     bool sound = len >= 0 && proved_is_sound(s->window, (size_t)len, s->pin, peer);
     s->counters.bad_files += !sound;
-    if (sound && take(arg, peer, s->window + PROVED_HEADER_BYTES, (size_t)len - PROVED_HEADER_BYTES))
-        return;
-    unlinkat(s->folder, name, 0); /* else it is looked at again after the next start */
+    int taken =
+        sound ? take(arg, peer, s->window + PROVED_HEADER_BYTES, (size_t)len - PROVED_HEADER_BYTES) : 0;
+    if (taken < 0)
+        leave_unread(s, peer, taken);
+    else if (taken == 0)
+        unlinkat(s->folder, name, 0); /* else it is looked at again after the next start */
 }
 
 void shelf_read_proved(struct shelf *s, shelf_take_proved *take, void *arg)

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "hawser/proved.h"
@@ -139,20 +141,20 @@ END_TEST
 
 static unsigned came;
 
-static bool take(void *arg, uint32_t peer, const uint8_t *bytes, size_t len)
+static int take(void *arg, uint32_t peer, const uint8_t *bytes, size_t len)
 {
-    const bool *wanted = arg;
+    const int *answer = arg;
     ck_assert_uint_eq(peer, PEER);
     ck_assert_uint_eq(len, entries_len);
     ck_assert_int_eq(memcmp(bytes, entries, len), 0);
     came++;
-    return *wanted;
+    return *answer;
 }
 
-static unsigned read_all(bool wanted)
+static unsigned read_all(int answer)
 {
     came = 0;
-    shelf_read_proved(shelf, take, &wanted);
+    shelf_read_proved(shelf, take, &answer);
     return came;
 }
 
@@ -173,13 +175,13 @@ static void write_as(const char *name, const uint8_t *bytes, size_t len)
 
 START_TEST(the_last_one_written_comes_back)
 {
-    ck_assert_uint_eq(read_all(true), 0);
+    ck_assert_uint_eq(read_all(1), 0);
     ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, PROVED_ENTRY_BYTES + PROVED_PART_BYTES), 0);
     ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
     ck_assert(is_there("00c0ffee.proved"));
     ck_assert(!is_there("proved.new"));
-    ck_assert_uint_eq(read_all(true), 1);
-    ck_assert_uint_eq(read_all(true), 1);
+    ck_assert_uint_eq(read_all(1), 1);
+    ck_assert_uint_eq(read_all(1), 1);
     ck_assert_uint_eq(bad_files(), 0);
 }
 END_TEST
@@ -187,7 +189,7 @@ END_TEST
 START_TEST(of_a_peer_that_is_gone_nothing_stays)
 {
     ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
-    ck_assert_uint_eq(read_all(false), 1);
+    ck_assert_uint_eq(read_all(0), 1);
     ck_assert(!is_there("00c0ffee.proved"));
 }
 END_TEST
@@ -201,22 +203,102 @@ START_TEST(what_is_not_sound_is_removed)
     write_as("00000002.proved", file, file_len);
     ck_assert_int_eq(truncate(path_of("00000002.proved"), SIZE), 0);
     write_as("00000003.proved", file, 0);
-    ck_assert_uint_eq(read_all(true), 0);
+    ck_assert_uint_eq(read_all(1), 0);
     ck_assert_uint_eq(bad_files(), 5);
 }
 END_TEST
 
-START_TEST(what_cannot_be_written_ends_writing)
+/* One file's fault: segments are written on, and the file itself as soon as it can be. */
+START_TEST(one_file_that_cannot_be_written_does_not_end_writing)
 {
     struct shelf_counters c;
     ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
     ck_assert_int_eq(mkdir(path_of("proved.new"), 0700), 0);
     ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, 0), -EISDIR);
-    ck_assert_int_eq(rmdir(path_of("proved.new")), 0);
-    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, 0), -EISDIR);
     shelf_read_counters(shelf, &c);
-    ck_assert_int_eq(c.error, -EISDIR);
-    ck_assert_uint_eq(read_all(true), 1); /* what was there is there still */
+    ck_assert_int_eq(c.error, 0);
+    ck_assert_uint_eq(read_all(1), 1); /* what was there is there still */
+    ck_assert_int_eq(rmdir(path_of("proved.new")), 0);
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
+}
+END_TEST
+
+/* The disk, in libc's stead: it may be full, or fail, and what it reads may come in pieces. */
+static int write_errno, read_errno;
+static size_t read_most;
+
+ssize_t writev(int fd, const struct iovec *iov, int count)
+{
+    if (write_errno == 0)
+        return syscall(SYS_writev, fd, iov, count);
+    errno = write_errno;
+    return -1;
+}
+
+ssize_t pread(int fd, void *bytes, size_t len, off_t at)
+{
+    static bool interrupted;
+    interrupted = read_most > 0 && !interrupted;
+    errno = interrupted ? EINTR : read_errno;
+    if (errno != 0)
+        return -1;
+    return syscall(SYS_pread64, fd, bytes, read_most > 0 && len > read_most ? read_most : len, (long)at);
+}
+
+static const int of_disk[] = {ENOSPC, EDQUOT, EIO, EROFS};
+
+START_TEST(a_disk_that_cannot_be_written_ends_writing)
+{
+    struct shelf_counters c;
+    write_errno = of_disk[_i];
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), -of_disk[_i]);
+    write_errno = 0;
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), -of_disk[_i]);
+    shelf_read_counters(shelf, &c);
+    ck_assert_int_eq(c.error, -of_disk[_i]);
+    ck_assert(!is_there("00c0ffee.proved"));
+}
+END_TEST
+
+static void is_left_alone(int err)
+{
+    struct shelf_counters c;
+    shelf_read_counters(shelf, &c);
+    ck_assert_uint_eq(c.unreadable_files, 1);
+    ck_assert_uint_eq(c.bad_files, 0);
+    ck_assert_int_eq(c.error, 0);
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, 0), err);
+    ck_assert_int_eq(shelf_write_proved(shelf, OTHER, entries, 0), 0); /* the others are */
+    ck_assert_int_eq(unlink(path_of("feedbeef.proved")), 0);
+    ck_assert_uint_eq(read_all(1), 1);
+}
+
+/* It may be sound: neither removed nor written over. */
+START_TEST(what_cannot_be_read_is_left_alone)
+{
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
+    read_errno = EIO;
+    ck_assert_uint_eq(read_all(1), 0);
+    read_errno = 0;
+    is_left_alone(-EIO);
+}
+END_TEST
+
+START_TEST(what_there_is_no_memory_for_is_left_alone)
+{
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
+    ck_assert_uint_eq(read_all(-ENOMEM), 1);
+    is_left_alone(-ENOMEM);
+}
+END_TEST
+
+START_TEST(what_comes_in_pieces_is_whole)
+{
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
+    read_most = 10;
+    ck_assert_uint_eq(read_all(1), 1);
+    read_most = 0;
+    ck_assert_uint_eq(bad_files(), 0);
 }
 END_TEST
 
@@ -231,7 +313,11 @@ int main(void)
     tcase_add_test(t, the_last_one_written_comes_back);
     tcase_add_test(t, of_a_peer_that_is_gone_nothing_stays);
     tcase_add_test(t, what_is_not_sound_is_removed);
-    tcase_add_test(t, what_cannot_be_written_ends_writing);
+    tcase_add_test(t, one_file_that_cannot_be_written_does_not_end_writing);
+    tcase_add_loop_test(t, a_disk_that_cannot_be_written_ends_writing, 0, 4);
+    tcase_add_test(t, what_cannot_be_read_is_left_alone);
+    tcase_add_test(t, what_there_is_no_memory_for_is_left_alone);
+    tcase_add_test(t, what_comes_in_pieces_is_whole);
     suite_add_tcase(suite, t);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
