@@ -34,7 +34,8 @@ struct holdings {
     uint32_t intervals; /* of all kinds and segments */
     uint32_t asked;     /* of those, HOLDINGS_ASKED */
     uint32_t peer;      /* the source (store.h) that proved; 0: nobody yet */
-    bool changed;       /* more is THEIRS, and was not proved, since who keeps that said false */
+    uint64_t changes;   /* how often more was THEIRS that was not proved */
+    uint64_t kept;      /* of those, what who keeps them has */
 };
 
 enum holdings_kind {

@@ -20,6 +20,15 @@ struct remembered {
 /* Entries as they came back from disk (copied). Where the peer's are known already they count. 0 or -ENOMEM.
  */
 int remember_restore(struct leg_host *home, uint32_t peer, const uint8_t *entries, size_t len);
+/* When that is to be collected and written: what a peer knows is written whole, so not while it still gets
+ * more of it, and at most once a minute. Zero-initialised: at rest. */
+enum { REMEMBER_QUIET_S = 4, REMEMBER_EVERY_S = 60 };
+struct remember_pace {
+    uint64_t changes;
+    unsigned rests_s, waits_s, quiet_s;
+};
+/* Asked once a second. True: now. */
+bool remember_is_due(struct remember_pace *p, const struct leg_host *home);
 /* What has changed at the home's muxes goes into home->remembered. */
 void remember_collect(struct leg_host *home);
 /* Its entries were written (err 0), or could not be: then they are fresh again. True: for the first time

@@ -86,7 +86,7 @@ bool holdings_add(struct holdings *h, const struct segment_id *id, unsigned kind
     bool is_new = kind == HOLDINGS_THEIRS && !intervals_cover(&one->kinds[HOLDINGS_THEIRS], off, off + len) &&
                   !intervals_cover(&one->kinds[HOLDINGS_PROVED], off, off + len);
     bool noted = add_span(h, one, kind, off, off + len);
-    h->changed = h->changed || (is_new && noted);
+    h->changes += is_new && noted;
     return noted;
 }
 

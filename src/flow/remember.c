@@ -151,7 +151,7 @@ static void put_all(struct mux *m, struct cursor_out *out)
 
 void remember_keep(struct mux *m)
 {
-    if (!m->home->remembers || !m->holdings.changed || !mux_stores(m))
+    if (!m->home->remembers || m->holdings.kept == m->holdings.changes || !mux_stores(m))
         return;
     uint8_t *bytes = malloc(PROVED_MOST_BYTES);
     if (bytes == NULL)
@@ -161,7 +161,8 @@ void remember_keep(struct mux *m)
     put_all(m, &out);
     size_t len = (size_t)(out.at - bytes);
     uint8_t *fitting = realloc(bytes, len > 0 ? len : 1);
-    m->holdings.changed = put(m->home, m->holdings.peer, fitting != NULL ? fitting : bytes, len, true) < 0;
+    if (put(m->home, m->holdings.peer, fitting != NULL ? fitting : bytes, len, true) == 0)
+        m->holdings.kept = m->holdings.changes;
 }
 
 void remember_collect(struct leg_host *home)
@@ -169,4 +170,37 @@ void remember_collect(struct leg_host *home)
     struct mux *m;
     TAILQ_FOREACH (m, &home->muxes, same_home)
         remember_keep(m);
+}
+
+/* ---- when ---- */
+
+static bool is_waiting(const struct leg_host *home, uint64_t *changes)
+{
+    bool waits = false;
+    const struct mux *m;
+    *changes = 0;
+    TAILQ_FOREACH (m, &home->muxes, same_home) {
+        *changes += m->holdings.changes;
+        waits = waits || m->holdings.kept != m->holdings.changes;
+    }
+    for (const struct remembered *r = home->remembered; r != NULL; r = r->next)
+        waits = waits || r->fresh;
+    return waits;
+}
+
+bool remember_is_due(struct remember_pace *p, const struct leg_host *home)
+{
+    uint64_t changes;
+    p->rests_s -= p->rests_s > 0;
+    if (!is_waiting(home, &changes)) {
+        p->waits_s = p->quiet_s = 0;
+        return false;
+    }
+    p->waits_s++;
+    p->quiet_s = changes == p->changes ? p->quiet_s + 1 : 0;
+    p->changes = changes;
+    if (p->rests_s > 0 || (p->quiet_s < REMEMBER_QUIET_S && p->waits_s < REMEMBER_EVERY_S))
+        return false;
+    *p = (struct remember_pace){.changes = changes, .rests_s = REMEMBER_EVERY_S};
+    return true;
 }

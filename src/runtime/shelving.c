@@ -25,7 +25,6 @@
 
 enum {
     READS_AHEAD = 2,
-    PROVED_EVERY_S = 4,        /* what peers have proved is written at most so often */
     FETCHES_A_SECOND = 16,     /* segments that may come back for a hit: 256 MB, and 5 % of the home's time */
     JOB_COST_BYTES = 64 << 10, /* of a mail and its lists, at most */
     LAST_PART_LEAST_BYTES = 256, /* at the end nothing is waited for */
@@ -73,7 +72,8 @@ struct home {
     struct fetch fetch;
     bool fetching;
     unsigned fetched; /* in this second */
-    unsigned second_of_proved, proved_jobs;
+    struct remember_pace pace;
+    unsigned proved_jobs;
 };
 
 struct shelving {
@@ -493,7 +493,7 @@ static void on_second(evutil_socket_t fd, short what, void *arg)
     hand_over(h, SHELF_PART_LEAST_BYTES);
     h->fetched = 0;
     fetch_next(h);
-    if (++h->second_of_proved % PROVED_EVERY_S == 0)
+    if (remember_is_due(&h->pace, h->host))
         hand_over_proved(h);
 }
 
