@@ -161,7 +161,9 @@ void remember_keep(struct mux *m)
     put_all(m, &out);
     size_t len = (size_t)(out.at - bytes);
     uint8_t *fitting = realloc(bytes, len > 0 ? len : 1);
-    if (put(m->home, m->holdings.peer, fitting != NULL ? fitting : bytes, len, true) == 0)
+    if (fitting != NULL)
+        bytes = fitting;
+    if (put(m->home, m->holdings.peer, bytes, len, true) == 0)
         m->holdings.kept = m->holdings.changes;
 }
 

@@ -455,11 +455,10 @@ uint64_t peer_rate(const struct config_peer *c)
 
 static struct worker *choose_home(struct node *n, const struct config_peer *c)
 {
-    struct worker *best = NULL;
-    for (size_t i = 0; i < n->homes; i++) {
-        struct worker *w = n->workers[i];
-        if (best == NULL || w->homed_bits_per_s < best->homed_bits_per_s)
-            best = w;
+    struct worker *best = n->workers[0]; /* there is always one */
+    for (size_t i = 1; i < n->homes; i++) {
+        if (n->workers[i]->homed_bits_per_s < best->homed_bits_per_s)
+            best = n->workers[i];
     }
     best->homed_bits_per_s += peer_rate(c);
     return best;
