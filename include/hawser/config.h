@@ -135,6 +135,9 @@ int config_load(struct config **out, const char *path, char error[static CONFIG_
 int config_parse(struct config **out, const char *name, const char *text, size_t len_bytes,
                  char error[static CONFIG_ERROR_MAX]);
 
+/* CPUs that this process may use; 0: more than can be told. */
+int config_cpus(void);
+
 /* Reference counting, atomic; config_unref(NULL) is fine, the last one frees. */
 struct config *config_ref(struct config *c);
 void config_unref(struct config *c);
@@ -142,6 +145,7 @@ void config_unref(struct config *c);
 /* What differs between two configurations and cannot be applied without a restart, as "key, key" into
  * out (cut to size); returns how many keys. */
 int config_restart_needed(const struct config *was, const struct config *is, char *out, size_t out_size);
+enum { CONFIG_KEYS_BYTES = 320 }; /* for all that there are */
 
 /* Log the warnings of a configuration, one line each. */
 void config_log_warnings(const struct config *c);

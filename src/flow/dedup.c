@@ -259,12 +259,11 @@ static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
     bool was_here = op->len >= NOTE_MIN_BYTES && filled != NULL && intervals_cover(filled, op->off, end);
     int err =
         store_fill(store, tunnel_peer_source(m->tunnel), &op->segment, op->off, op->bytes, op->len, slice);
-    if (err < 0) {
-        holdings_take_asked(&m->holdings, &op->segment, op->off, op->len); /* this was the answer */
-        return false;
-    }
+    bool was_asked = holdings_take_asked(&m->holdings, &op->segment, op->off, op->len);
+    if (err < 0)
+        return false; /* the answer all the same */
     holdings_add_shown(&m->holdings, &op->segment, HOLDINGS_THEIRS, op->off, op->len);
-    if (holdings_take_asked(&m->holdings, &op->segment, op->off, op->len) || was_here)
+    if (was_asked || was_here)
         add_note(m, &op->segment, op->off, end);
     return true;
 }

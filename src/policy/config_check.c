@@ -6,6 +6,7 @@
 
 #include "config_reader.h"
 #include "hawser/err.h"
+#include "hawser/store.h"
 
 static const struct section_place *place_of(const struct config_reader *r, enum config_section section,
                                             size_t index)
@@ -17,7 +18,7 @@ static const struct section_place *place_of(const struct config_reader *r, enum 
     return NULL;
 }
 
-enum { STORE_MEMORY_MIN = 128 << 20 }; /* half of it is the store's, which needs 64 MB */
+enum { STORE_MEMORY_MIN = 2 * STORE_LEAST_BYTES }; /* half of it is the store's */
 
 static int check_sections(struct config_reader *r)
 {

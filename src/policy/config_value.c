@@ -241,11 +241,15 @@ static int parse_memory(const struct value *v)
     return 0;
 }
 
-static uint32_t usable_cpus(void)
+int config_cpus(void)
 {
     cpu_set_t set;
-    int count =
-        sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 1; /* more than 1024 CPUs: EINVAL */
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : 0; /* more than 1024: EINVAL */
+}
+
+static uint32_t workers_auto(void)
+{
+    int count = config_cpus();
     return count < 1 ? 1 : count > CONFIG_WORKERS_MAX ? CONFIG_WORKERS_MAX : (uint32_t)count;
 }
 
@@ -253,7 +257,7 @@ static int parse_workers(const struct value *v)
 {
     struct config *c = v->base;
     char first[NUMBER_TEXT_MAX];
-    uint64_t min = usable_cpus(), max = min; /* auto: all can be homes */
+    uint64_t min = workers_auto(), max = min; /* auto: all can be homes */
     const char *dash = strchr(v->text, '-');
     size_t len = dash != NULL ? (size_t)(dash - v->text) : strlen(v->text);
     int err = 0;

@@ -2,13 +2,11 @@
 
 #include <errno.h>
 #include <malloc.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <unistd.h>
 
 #include "hawser/clock.h"
 #include "hawser/compress.h"
@@ -59,8 +57,7 @@ static void divide_memory(struct node *n, const struct config *c)
         n->tunnel_world.features |= GREETING_FEATURE_REFERENCES;
     else
         log_warn("nothing is deduplicated: the store takes half of `memory` in [node], and needs %d MB; give "
-                 "memory %d MB "
-                 "or more",
+                 "memory %d MB or more",
                  STORE_LEAST_BYTES >> 20, STORE_LEAST_BYTES >> 19);
     uint64_t reserved = opening * c->peer_count;
     compress_set_cap(c->memory_bytes / 8);
@@ -201,12 +198,6 @@ void engine_free(struct node *n)
 
 static void on_addresses(evutil_socket_t fd, short what, void *arg);
 
-static int cpus_of_us(void)
-{
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof(set), &set) == 0 ? CPU_COUNT(&set) : CPU_SETSIZE; /* more: EINVAL */
-}
-
 int engine_start(struct node **out, const struct keeper_engine_start *start)
 {
     mallopt(M_TRIM_THRESHOLD, HEAP_KEEP_BYTES); /* buffers come and go: keep their pages */
@@ -226,14 +217,14 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
     n->mux_world.connect_timeout_us = start->config->connect_timeout_us;
     peers_lend_worlds(n);
     n->keeper = keeper_link_new(start->keeper_fd, start->keeper_call_fd);
-    int err = n->keeper != NULL ? loop_new(&n->loop) : -ENOMEM;
+    int err = n->keeper != NULL ? loop_new(&n->loop) : -ENOMEM, cpus = config_cpus();
     if (err == 0)
         err = set_up_identity(n, start);
     if (err == 0)
         err = landscape_new(&n->landscape, NULL, start->config, NULL, 0);
     if (err == 0)
         err = start_shelving(n, start->config);
-    if (err == 0 && n->store_memory.cap > 0 && cpus_of_us() >= TOUCHER_CPUS_LEAST)
+    if (err == 0 && n->store_memory.cap > 0 && (cpus == 0 || cpus >= TOUCHER_CPUS_LEAST))
         err = toucher_new(&n->toucher);
     if (err == 0)
         err = start_workers(n, start->config);
@@ -270,7 +261,7 @@ static void stop(struct node *n, int exit_code)
 
 static void apply(struct node *n, struct config *config)
 {
-    char keys[320] = "";
+    char keys[CONFIG_KEYS_BYTES] = "";
     if (config_restart_needed(n->boot_config, config, keys, sizeof(keys)) > 0)
         log_warn("needs a restart to take effect: %s", keys);
     struct landscape *l = NULL;

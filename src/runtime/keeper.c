@@ -124,7 +124,7 @@ static void machine_down(struct keeper *k)
 /* Invariant 3: before a new engine, catch up with what a reload had to leave out. */
 static int machine_renew(struct keeper *k)
 {
-    char keys[320];
+    char keys[CONFIG_KEYS_BYTES];
     if (config_restart_needed(k->started, k->config, keys, sizeof(keys)) <= 0)
         return 0;
     log_info("applying what was waiting for a restart: %s", keys);
@@ -301,7 +301,7 @@ static int reload_apply(struct keeper *k, struct config *c, char error[static CO
 
 static void reload_tell(const struct keeper *k, const char *text, size_t len_bytes)
 {
-    char keys[320];
+    char keys[CONFIG_KEYS_BYTES];
     if (k->note_fd >= 0) {
         int err = keeper_event_send(k->note_fd, KEEPER_EVENT_RELOAD, k->verbs.generation, text, len_bytes);
         if (err < 0) {

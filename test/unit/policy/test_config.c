@@ -390,7 +390,7 @@ END_TEST
 
 START_TEST(a_reload_says_what_needs_a_restart)
 {
-    char keys[320], cut[8];
+    char keys[CONFIG_KEYS_BYTES], cut[8];
     good(everything);
     struct config *was = config_ref(config);
     good(everything);
