@@ -34,6 +34,8 @@ int early_keep(struct early_list *l, uint64_t offset, struct slice s, bool saved
 /* Take the first entry, if it begins at or before that offset. It may end before it. The reference becomes
  * the caller's. */
 bool early_take(struct early_list *l, uint64_t upto, struct early *out);
+/* Take the last entry, if it begins at or behind that offset. The reference becomes the caller's. */
+bool early_take_last(struct early_list *l, uint64_t from, struct early *out);
 /* The offset of the first entry, UINT64_MAX when there is none. */
 uint64_t early_first(const struct early_list *l);
 void early_clear(struct early_list *l);

@@ -294,9 +294,10 @@ bool receive_is_breach(const struct session *s, uint64_t end);
 /* Bytes of the session at an offset, some perhaps known: delivered, kept or dropped. The reference is taken.
  * False: the session was reset. */
 bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved);
-/* Whether credit covers bytes [from, end), of which `saved` come as references now. If not they are asked for
- * later, or the session was reset. */
-bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint64_t saved);
+/* Whether bytes [from, end) may come now, of which references save `saved`. */
+bool receive_is_covered(struct session *s, uint64_t from, uint64_t end, uint64_t saved);
+/* Bytes that are not taken now: they are asked for, or the session is reset. */
+void receive_refuse(struct session *s, uint64_t from, uint64_t end);
 /* After those: what waited behind a gap, and the end. */
 void receive_settle(struct session *s);
 /* Bytes of a block as a slice of its own or of the chunk; chunk NULL: no memory. */

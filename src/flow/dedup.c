@@ -249,6 +249,19 @@ void session_take_miss(struct session *s, uint64_t offset, uint64_t len)
 
 static void add_note(struct mux *m, const struct segment_id *id, uint32_t from, uint32_t to);
 
+/* What the peer may refer to it may send as well, into segments that are not its own. */
+static bool has_the_same(struct mux *m, const struct stored_op *op, struct slice *slice)
+{
+    if (!holdings_peer_may(&m->holdings, &op->segment, op->off, op->len) ||
+        !store_resolve(m->home->store, &op->segment, op->off, op->len, slice))
+        return false;
+    if (memcmp(slice_bytes(slice), op->bytes, op->len) == 0)
+        return true;
+    chunk_unref(slice->chunk);
+    slice->chunk = NULL;
+    return false;
+}
+
 /* What the peer takes for missing here it is told of: what we asked for, and what it sends though it is here
  * (not for less than a note costs). */
 static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
@@ -260,7 +273,7 @@ static bool fill(struct mux *m, const struct stored_op *op, struct slice *slice)
     int err =
         store_fill(store, tunnel_peer_source(m->tunnel), &op->segment, op->off, op->bytes, op->len, slice);
     bool was_asked = holdings_take_asked(&m->holdings, &op->segment, op->off, op->len);
-    if (err < 0)
+    if (err < 0 && !has_the_same(m, op, slice))
         return false; /* the answer all the same */
     holdings_add_shown(&m->holdings, &op->segment, HOLDINGS_THEIRS, op->off, op->len);
     if (was_asked || was_here)
@@ -395,17 +408,6 @@ void mux_only_fill(struct mux *m, const struct frame *f)
     }
 }
 
-/* Nothing but long references, and a gap before them. They take next to no memory, and the bytes of the gap
- * none as long as they are not here (those on a slower lane may be references, too), so only the number
- * counts. */
-static bool takes_early(struct session *s, uint64_t from, uint64_t end, uint32_t count)
-{
-    if (early_has_room(&s->early, count))
-        return true;
-    session_note_missing(s, from, end);
-    return false;
-}
-
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk)
 {
     static _Thread_local struct decoded pieces[STORED_OPS_MAX];
@@ -416,7 +418,7 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
         return 0;
     }
     if (receive_is_breach(s, end)) {
-        receive_within_credit(s, offset, end, 0); /* resets */
+        receive_refuse(s, offset, end);
         return 0;
     }
     int count = decode(m, f, chunk, pieces);
@@ -428,18 +430,16 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     }
     if (count < 0) {
         ask_for(m, f);
-        if (receive_within_credit(s, offset, end, f->stored.raw_bytes))
-            session_note_missing(s, offset, end);
+        session_note_missing(s, offset, end);
         return 0;
     }
-    int long_references = 0;
-    for (int i = 0; i < count; i++) {
+    for (int i = 0; i < count; i++)
         saved += pieces[i].saved ? unpaid(pieces[i].slice.len) : 0;
-        long_references += pieces[i].saved;
-    }
-    bool alive = offset > s->received && long_references == count
-                     ? takes_early(s, offset, end, (uint32_t)count)
-                     : receive_within_credit(s, offset, end, saved);
+    /* beyond a gap what is saved takes places, of which there are so many */
+    bool fits = offset <= s->received || saved == 0 || early_has_room(&s->early, (uint32_t)count);
+    bool alive = fits && receive_is_covered(s, offset, end, saved);
+    if (!alive)
+        receive_refuse(s, offset, end);
     if (!alive)
         ask_for(m, f);
     for (int i = 0; i < count; i++) {

@@ -86,16 +86,32 @@ uint64_t early_first(const struct early_list *l)
     return l->count > 0 ? l->list[l->first].offset : UINT64_MAX;
 }
 
+/* An entry that was taken out. */
+static void forget(struct early_list *l, const struct early *e)
+{
+    l->bytes -= e->slice.len;
+    l->saved -= e->saved ? e->slice.len : 0;
+    if (l->count == 0)
+        early_clear(l);
+}
+
 bool early_take(struct early_list *l, uint64_t upto, struct early *out)
 {
     if (l->count == 0 || early_first(l) > upto)
         return false;
     *out = l->list[l->first++];
     l->count--;
-    l->bytes -= out->slice.len;
-    l->saved -= out->saved ? out->slice.len : 0;
-    if (l->count == 0)
-        early_clear(l);
+    forget(l, out);
+    return true;
+}
+
+bool early_take_last(struct early_list *l, uint64_t from, struct early *out)
+{
+    if (l->count == 0 || l->list[l->first + l->count - 1].offset < from)
+        return false;
+    *out = l->list[l->first + l->count - 1];
+    l->count--;
+    forget(l, out);
     return true;
 }
 

@@ -139,25 +139,60 @@ bool receive_is_breach(const struct session *s, uint64_t end)
     return end > s->final || end > s->consumed + SESSION_RAW_WINDOW;
 }
 
-/* What came as a long reference takes next to no memory of the session's, and is not paid for while it is on
- * its way to the host. The peer's count may be ahead of ours (a reference on a slower lane is not here yet)
- * or behind it (what it sends again may have been a reference the first time): such bytes are not kept, and
- * asked for in their turn. */
-bool receive_within_credit(struct session *s, uint64_t from, uint64_t end, uint64_t saved)
+static uint64_t less(uint64_t a, uint64_t b)
 {
-    saved += s->saved_in.total + s->early.saved;
-    bool breach = receive_is_breach(s, end);
-    if (!breach && pays(s, end > saved ? end - saved : 0))
+    return a > b ? a - b : 0;
+}
+
+/* The end of what waits behind gaps makes room for the head. Bytes past what was granted were never asked
+ * for, so they come again. */
+static void shed(struct session *s, uint64_t bytes)
+{
+    struct early e;
+    for (uint64_t shed = 0; shed < bytes && s->in <= HALF_ENDING; shed += e.slice.len) {
+        if (!early_take_last(&s->early, s->granted, &e))
+            return;
+        chunk_unref(e.slice.chunk);
+        session_note_missing(s, e.offset, e.offset + e.slice.len);
+    }
+}
+
+/* What came as a long reference takes next to no memory of the session's, and is not paid for while it is on
+ * its way to the host; nor does a gap, and what fills it may be references. So the window is for what is
+ * held. At the head the offset answers, too, for that must go on: a peer may have to send as bytes what it
+ * meant to refer to, when all that it sent behind is here. */
+bool receive_is_covered(struct session *s, uint64_t from, uint64_t end, uint64_t saved)
+{
+    uint64_t begin = from > s->received ? from : s->received;
+    uint64_t waiting = less(s->received - s->consumed, s->saved_in.total) + s->early.bytes - s->early.saved;
+    uint64_t held = waiting + less(end - begin, saved);
+    if (receive_is_breach(s, end))
+        return false;
+    if (held <= s->window && mux_stores(s->mux))
         return true;
+    uint64_t cost_end = less(end, saved + s->saved_in.total + s->early.saved);
+    if (!pays(s, cost_end < s->consumed + held ? cost_end : s->consumed + held))
+        return false;
+    if (held > s->window + s->excess)
+        shed(s, held - s->window - s->excess);
+    return s->in <= HALF_ENDING;
+}
+
+/* The peer's count may be ahead of ours: what it sends again may have been a reference the first time. Such
+ * bytes are not kept, and asked for in their turn. */
+void receive_refuse(struct session *s, uint64_t from, uint64_t end)
+{
+    if (s->in > HALF_ENDING)
+        return;
+    bool breach = receive_is_breach(s, end);
     if (!breach && mux_stores(s->mux)) {
         session_note_missing(s, from, end);
-        return false;
+        return;
     }
     if (session_may_log(s->mux))
         log_warn("peer %s: session %llu sent past its %s", s->mux->peer->name, (unsigned long long)s->id,
                  end > s->final ? "end" : "credit");
     session_reset(s, FRAME_RST_PROTOCOL);
-    return false;
 }
 
 struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chunk)
@@ -204,9 +239,10 @@ static void take_data(struct session *s, const struct frame *f, struct chunk *ch
         return;
     if (from < s->received)
         from = s->received;
-    uint64_t edge = s->granted > from && s->granted < end ? s->granted : end;
-    if (!receive_within_credit(s, edge < end ? edge : from, end, 0)) {
-        if (edge == end || s->in > HALF_ENDING)
+    if (!receive_is_covered(s, from, end, 0)) {
+        uint64_t edge = s->granted > from && s->granted < end ? s->granted : from;
+        receive_refuse(s, edge, end);
+        if (edge == from || s->in > HALF_ENDING)
             return;
         end = edge;
     }

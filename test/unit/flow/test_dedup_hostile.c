@@ -632,6 +632,43 @@ START_TEST(plain_bytes_beyond_a_gap_take_credit)
 }
 END_TEST
 
+/* A gap takes no memory, and what is to fill it may be references. */
+START_TEST(what_comes_far_beyond_a_gap_is_kept)
+{
+    enum { BEYOND = 32 * BED_MB };
+    struct bed_end ends[2];
+    struct ahead a = {0};
+    bed_end();
+    bed_start((struct rig_options){.loops = 2, .growth = 4 * BED_MB, .opening_credit = 1});
+    bed_open(ends, 0, known, SPAN, known, 0);
+    rig_on(rig.nodes[1].home.loop, read_window, &a);
+    ck_assert_uint_lt(a.window, BEYOND);
+    ck_assert_int_eq(forge((struct forged){.len = SPAN, .plain = SPAN, .bytes = known, .skip = BEYOND}), 0);
+    ck_assert_uint_ge(progress().queued, SPAN);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 0);
+    bed_close(ends, 2);
+}
+END_TEST
+
+static void miss_what_came(void *arg)
+{
+    static const struct segment_id of_node_1 = {2, 1};
+    struct rig_node *n = arg;
+    ck_assert_int_gt(store_source(n->home.store, &of_node_1), 0);
+    holdings_take_back(&n->mux->holdings, &of_node_1, 0, LEN);
+}
+
+/* What a peer missed of its own segments crosses once, not each time: it cannot store it, but says that it
+ * has it. */
+START_TEST(what_a_peer_missed_of_its_own_crosses_once)
+{
+    bed_carry(false, known, LEN, NULL);
+    rig_on(rig.nodes[0].home.loop, miss_what_came, &rig.nodes[0]);
+    ck_assert_uint_gt(bed_wire_of(true, known, LEN), LEN);
+    ck_assert_uint_lt(bed_wire_of(true, known, LEN), LEN / 100);
+}
+END_TEST
+
 static void add(TCase *t)
 {
     tcase_add_checked_fixture(t, set_up, tear_down);
@@ -653,6 +690,8 @@ static void add(TCase *t)
     tcase_add_test(t, references_stop_at_the_raw_limit);
     tcase_add_loop_test(t, a_long_miss_is_pulled_in_windows, 4, 9);
     tcase_add_test(t, plain_bytes_beyond_a_gap_take_credit);
+    tcase_add_test(t, what_comes_far_beyond_a_gap_is_kept);
+    tcase_add_test(t, what_a_peer_missed_of_its_own_crosses_once);
     tcase_add_loop_test(t, a_peer_may_be_ahead_of_credit_where_references_came, 0, 3);
 }
 

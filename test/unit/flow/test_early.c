@@ -103,6 +103,25 @@ START_TEST(references_are_told_apart)
 }
 END_TEST
 
+START_TEST(the_last_go_first_when_room_is_made)
+{
+    struct early e;
+    ck_assert_int_eq(keep(100, 9000, false), 1);
+    ck_assert_int_eq(keep(20000, 9000, true), 1);
+    ck_assert(!early_take_last(&list, 20001, &e));
+    ck_assert(early_take_last(&list, 20000, &e));
+    ck_assert_uint_eq(e.offset, 20000);
+    chunk_unref(e.slice.chunk);
+    ck_assert_uint_eq(list.saved, 0);
+    ck_assert_uint_eq(list.bytes, 9000);
+    ck_assert(!early_take_last(&list, 101, &e));
+    ck_assert(early_take_last(&list, 0, &e));
+    chunk_unref(e.slice.chunk);
+    ck_assert_ptr_null(list.list);
+    ck_assert(!early_take_last(&list, 0, &e));
+}
+END_TEST
+
 /* What others hold too is never written to. */
 START_TEST(a_shared_chunk_is_left_alone)
 {
@@ -161,6 +180,7 @@ int main(void)
     tcase_add_loop_test(t, pieces_behind_a_gap_cost_their_bytes, 0, 8);
     tcase_add_test(t, pieces_with_gaps_between_them_are_bounded);
     tcase_add_test(t, references_are_told_apart);
+    tcase_add_test(t, the_last_go_first_when_room_is_made);
     tcase_add_test(t, a_shared_chunk_is_left_alone);
     tcase_add_loop_test(t, agrees_with_an_array, 0, 10);
     suite_add_tcase(suite, t);
