@@ -73,6 +73,7 @@ def in_both_directions(profile, repeat_bytes):
         path = web.file("random", SIZE)
         spent = cost(bed, bed.download, bed.client, web, "random")
         assert spent > SIZE, f"{spent} bytes for {SIZE} that are new"
+        wait_no_sessions(*pair.all())  # all of it is acknowledged
         check_known("again", cost(bed, bed.download, bed.client, web, "random"), repeat_bytes)
         edited(path, os.path.join(web.root, "edited"))
         check_known("edited", cost(bed, bed.download, bed.client, web, "edited"), EDITED_BYTES)
