@@ -81,6 +81,10 @@ void mux_segment_evicted(void *owner, const struct segment_id *id);
 void mux_segment_adopted(struct leg_host *home, const struct segment_id *id);
 
 bool mux_is_up(const struct mux *m);
+/* Which ends of the tunnel have a store: bytes are deduplicated where both have. What was so when it was up
+ * last. */
+enum mux_store_ends { MUX_STORE_NONE, MUX_STORE_HERE, MUX_STORE_THERE, MUX_STORE_BOTH };
+enum mux_store_ends mux_store_ends(const struct mux *m);
 struct tunnel *mux_tunnel(struct mux *m);
 const char *mux_peer_name(const struct mux *m);
 

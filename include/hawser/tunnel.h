@@ -93,9 +93,9 @@ const struct linkrate *tunnel_linkrate(const struct tunnel *t);
 /* Smoothed round trip of the best lane, 0 unknown. */
 uint64_t tunnel_rtt_us(const struct tunnel *t);
 
-/* A look at one slot, for reports. False past the last slot. */
-/* Features that both ends have. */
+/* Features that both ends have, and those of the peer, which are 0 before it was up. */
 uint64_t tunnel_features(const struct tunnel *t);
+uint64_t tunnel_peer_features(const struct tunnel *t);
 /* A number that names the peer (by its key) as a source of the store, not 0; once a lane was up. */
 uint32_t tunnel_peer_source(const struct tunnel *t);
 /* The number of a peer with that pin: a hash of the pin and of this node's secret, the same after each start.
@@ -112,6 +112,7 @@ struct tunnel_lane_report {
     struct lane_block_counters in, out;
     int level; /* of compression, 0: none */
 };
+/* A look at one slot, for reports. False past the last slot. */
 bool tunnel_report_lane(const struct tunnel *t, unsigned slot, struct tunnel_lane_report *out);
 unsigned tunnel_lanes_up(const struct tunnel *t);
 /* Bytes and blocks over all lanes so far. */

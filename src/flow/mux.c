@@ -26,6 +26,9 @@ static void tunnel_up(void *owner)
     TAILQ_FOREACH (s, &m->sessions, all)
         transmit_schedule(s);
     m->world->state(m->world->owner, m->peer->name, true);
+    if (mux_store_ends(m) == MUX_STORE_HERE)
+        log_info("peer %s: it has no store, so nothing is deduplicated with it; its hawserd says what it lacks",
+                 m->peer->name);
 }
 
 static void want_hold(struct mux *m, uint64_t us)
@@ -485,6 +488,14 @@ void mux_adopt(struct mux *m, struct lane *l)
         lane_free(l);
     else
         tunnel_adopt(m->tunnel, l);
+}
+
+enum mux_store_ends mux_store_ends(const struct mux *m)
+{
+    bool here = m->home->store != NULL;
+    if ((tunnel_peer_features(m->tunnel) & GREETING_FEATURE_REFERENCES) != 0)
+        return here ? MUX_STORE_BOTH : MUX_STORE_THERE;
+    return here ? MUX_STORE_HERE : MUX_STORE_NONE;
 }
 
 bool mux_is_up(const struct mux *m)

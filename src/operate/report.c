@@ -111,6 +111,15 @@ static json_t *lanes_json(struct mux *m, bool with_peer)
     return lanes;
 }
 
+static json_t *store_ends_json(const struct mux *m)
+{
+    static const char *const texts[] = {[MUX_STORE_NONE] = "none",
+                                        [MUX_STORE_HERE] = "here",
+                                        [MUX_STORE_THERE] = "there",
+                                        [MUX_STORE_BOTH] = "both"};
+    return mux_is_up(m) ? json_string(texts[mux_store_ends(m)]) : json_null();
+}
+
 static json_t *peer_json(struct mux *m)
 {
     struct mux_totals totals;
@@ -133,6 +142,7 @@ static json_t *peer_json(struct mux *m)
     add_dedup(peer, "dedup_percent", &totals.sent, &totals.came);
     add_compression(peer, &wire.in, &wire.out);
     set_percent(peer, "saved_percent", totals.sent.bytes + totals.came.bytes, wire.in_bytes + wire.out_bytes);
+    json_object_set_new(peer, "store", store_ends_json(m));
     set_count(peer, "misses", totals.misses);
     set_count(peer, "missed_bytes", totals.missed_bytes);
     set_count(peer, "repeated_misses", totals.repeated_misses);

@@ -147,9 +147,8 @@ static size_t homes_of(const struct config *c, size_t workers, uint64_t store_by
     }
     uint64_t shares = store_bytes / STORE_LEAST_BYTES; /* each needs so much of the store's memory */
     uint64_t most = workers < shares || shares == 0 ? workers : shares;
-    if (c->homes > most)
-        log_warn("[node] homes = %u: %llu here, raise %s for more", c->homes, (unsigned long long)most,
-                 most == workers ? "workers" : "memory");
+    if (c->homes > most && most < workers) /* more than workers: the configuration's reader has said it */
+        log_warn("[node] homes = %u: %llu here, raise memory for more", c->homes, (unsigned long long)most);
     homes = homes < most ? homes : most;
     return homes > 0 ? (size_t)homes : 1;
 }

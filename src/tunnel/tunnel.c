@@ -293,7 +293,7 @@ static void meet_instance(struct tunnel *t, const struct greeting *g)
     memcpy(t->peer_instance, g->instance, sizeof(t->peer_instance));
     t->knows_peer = true;
     t->opening_credit = g->opening_credit_bytes;
-    t->features = g->features & t->world->features;
+    t->peer_features = g->features;
 }
 
 void tunnel_set_route(struct tunnel *t, const struct addr *remote)

@@ -61,7 +61,7 @@ struct tunnel {
     bool knows_peer, is_lower, knows_pin;
     uint8_t peer_pin[CONFIG_PIN_BYTES];
     uint32_t peer_source; /* tunnel_source_of that pin */
-    uint64_t opening_credit, features;
+    uint64_t opening_credit, peer_features;
     char reason[320];
 };
 

@@ -296,9 +296,14 @@ uint64_t tunnel_opening_credit(const struct tunnel *t)
     return t->opening_credit;
 }
 
+uint64_t tunnel_peer_features(const struct tunnel *t)
+{
+    return t->peer_features;
+}
+
 uint64_t tunnel_features(const struct tunnel *t)
 {
-    return t->features;
+    return t->peer_features & t->world->features;
 }
 
 uint32_t tunnel_source_of(const struct tunnel_world *world, const uint8_t pin[static CONFIG_PIN_BYTES])

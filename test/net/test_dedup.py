@@ -111,6 +111,18 @@ def test_a_repeat_over_a_link_that_loses_much():
         check_nothing_missed(pair)
 
 
+def test_only_one_end_has_a_store():
+    """Both ends say so, all bytes cross, and they are right."""
+    with Bed("branch") as bed:
+        pair = bed.pair(far={"node": {"memory": "100M"}})
+        web = bed.nginx()
+        web.file("random", SIZE // 10)
+        for _ in range(2):
+            assert cost(bed, bed.download, bed.client, web, "random") > SIZE // 10
+        assert [daemon.ctl("peers")[0]["store"] for daemon in pair.all()] == ["here", "there"]
+        assert "peer dc: it has no store" in pair.near.log() and "nothing is deduplicated" in pair.far.log()
+
+
 def test_what_was_uploaded_comes_down_as_references():
     with Bed("branch") as bed:
         bed.pair()

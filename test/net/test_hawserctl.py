@@ -25,7 +25,7 @@ PEERS = [
         {"id": 1, "role": "bulk", "state": "down", "rtt_ms": None}],
      "rtt_ms": 600.25, "sessions": 12, "in_bytes": 1023, "out_bytes": 1024, "wire_in_bytes": 1536,
      "wire_out_bytes": 1 << 40, "rate_mbit": 50, "reason": None, "dedup_percent": 81.26, "zstd_percent": -0.52,
-     "saved_percent": 75},
+     "saved_percent": 75, "store": "both"},
     {"name": "a-peer-with-a-long-name", "state": "down", "lanes": [], "rtt_ms": None, "sessions": 0,
      "in_bytes": 0, "out_bytes": 0, "wire_in_bytes": 0, "wire_out_bytes": 0, "rate_mbit": None,
      "reason": "the peer's key is not one that is pinned here"}]
@@ -130,7 +130,7 @@ class HawserctlTest(unittest.TestCase):
 
     def test_peers(self):
         lines, text = self.table("peers", PEERS)
-        self.assertEqual(lines[1], ["dc", "up", "1/2", "600.2", "50.0", "12", "1023", "1.0K", "1.5K", "1.0T",
+        self.assertEqual(lines[1], ["dc", "up", "1/2", "600.2", "50.0", "12", "1023", "1.0K", "1.5K", "1.0T", "both",
                                     "81.3", "-0.5", "75.0", "-"])
         self.assertEqual(lines[2][:6], ["a-peer-with-a-long-name", "down", "0/0", "-", "-", "0"])
         heading, first, second = text.splitlines()

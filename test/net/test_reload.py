@@ -237,7 +237,7 @@ FIELDS = {
     "status": {"version": str, "node": str, "uptime_s": (int, float), "workers": list, "sessions": int,
                "memory_bytes": int, "memory_cap_bytes": int, "accepting": bool, "peers_up": int, "peers_total": int},
     "peers": {"name": str, "state": str, "lanes": list, "rtt_ms": (int, float), "sessions": int, "in_bytes": int,
-              "out_bytes": int, "wire_in_bytes": int, "wire_out_bytes": int, "dedup_percent": (int, float),
+              "out_bytes": int, "wire_in_bytes": int, "wire_out_bytes": int, "dedup_percent": (int, float), "store": str,
               "zstd_percent": (int, float), "saved_percent": (int, float), "in_saved_bytes": int,
               "out_saved_bytes": int, "misses": int, "missed_bytes": int},
     "lanes": {"peer": str, "id": int, "role": str, "state": str, "address": str, "rtt_ms": (int, float),

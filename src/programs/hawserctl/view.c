@@ -26,6 +26,7 @@ static const struct column peer_columns[] = {
     {"TO_LAN", "out_bytes", COLUMN_BYTES},
     {"FROM_WAN", "wire_in_bytes", COLUMN_BYTES},
     {"TO_WAN", "wire_out_bytes", COLUMN_BYTES},
+    {"STORE", "store", COLUMN_TEXT},
     {"DEDUP%", "dedup_percent", COLUMN_DECIMAL},
     {"ZSTD%", "zstd_percent", COLUMN_DECIMAL},
     {"SAVED%", "saved_percent", COLUMN_DECIMAL},

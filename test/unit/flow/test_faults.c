@@ -276,6 +276,12 @@ uint64_t tunnel_features(const struct tunnel *t)
     return GREETING_FEATURE_REFERENCES;
 }
 
+uint64_t tunnel_peer_features(const struct tunnel *t)
+{
+    (void)t;
+    return GREETING_FEATURE_REFERENCES;
+}
+
 uint32_t tunnel_peer_source(const struct tunnel *t)
 {
     return 1 + (uint32_t)!t->number;
