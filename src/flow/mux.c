@@ -27,8 +27,9 @@ static void tunnel_up(void *owner)
         transmit_schedule(s);
     m->world->state(m->world->owner, m->peer->name, true);
     if (mux_store_ends(m) == MUX_STORE_HERE)
-        log_info("peer %s: it has no store, so nothing is deduplicated with it; its hawserd says what it lacks",
-                 m->peer->name);
+        log_info(
+            "peer %s: it has no store, so nothing is deduplicated with it; its hawserd says what it lacks",
+            m->peer->name);
 }
 
 static void want_hold(struct mux *m, uint64_t us)
