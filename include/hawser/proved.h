@@ -42,6 +42,8 @@ void proved_put(struct cursor_out *out, const struct segment_id *segment, uint32
                 const struct intervals *parts);
 /* The next entry; false: there is none, or (c->err) it is not well formed. */
 bool proved_next(struct cursor *c, struct proved_entry *out);
+/* The next entry of that segment, likewise; the parts of others are not looked at. */
+bool proved_find(struct cursor *c, const struct segment_id *segment, struct proved_entry *out);
 /* i < count */
 struct interval proved_part(const struct proved_entry *e, uint32_t i);
 

@@ -102,10 +102,8 @@ static void restore_entries(struct mux *m, const struct segment_id *only)
         return;
     struct cursor c = cursor_over(r->bytes, r->len);
     struct proved_entry e;
-    while (proved_next(&c, &e)) {
-        if (only == NULL || segment_id_equal(only, &e.segment))
-            restore(m, &e);
-    }
+    while (only != NULL ? proved_find(&c, only, &e) : proved_next(&c, &e))
+        restore(m, &e);
 }
 
 void remember_meet(struct mux *m)

@@ -71,7 +71,8 @@ static bool is_well_formed(const struct proved_entry *e)
     return e->count > 0 && e->segment.epoch != 0;
 }
 
-bool proved_next(struct cursor *c, struct proved_entry *out)
+/* The parts may be anything yet. */
+static bool read_entry(struct cursor *c, struct proved_entry *out)
 {
     if (cursor_left(c) == 0)
         return false;
@@ -82,12 +83,29 @@ bool proved_next(struct cursor *c, struct proved_entry *out)
     if (e.count > cursor_left(c) / PROVED_PART_BYTES)
         cursor_refuse(c, -ERR_WIRE_VALUE); /* their length may not fit a number */
     e.parts = cursor_bytes(c, (size_t)e.count * PROVED_PART_BYTES);
-    if (c->err == 0 && !is_well_formed(&e))
-        cursor_refuse(c, -ERR_WIRE_VALUE);
-    if (c->err != 0)
-        return false;
     *out = e;
-    return true;
+    return c->err == 0;
+}
+
+static bool check(struct cursor *c, const struct proved_entry *e)
+{
+    if (!is_well_formed(e))
+        cursor_refuse(c, -ERR_WIRE_VALUE);
+    return c->err == 0;
+}
+
+bool proved_next(struct cursor *c, struct proved_entry *out)
+{
+    return read_entry(c, out) && check(c, out);
+}
+
+bool proved_find(struct cursor *c, const struct segment_id *segment, struct proved_entry *out)
+{
+    while (read_entry(c, out)) {
+        if (segment_id_equal(segment, &out->segment))
+            return check(c, out);
+    }
+    return false;
 }
 
 struct interval proved_part(const struct proved_entry *e, uint32_t i)

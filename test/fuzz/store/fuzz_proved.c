@@ -41,6 +41,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t len)
     struct proved_entry e;
     while (proved_next(&c, &e))
         put_again(&out, &e);
+    struct cursor whole = cursor_over(entries, len);
+    struct segment_id first = {0};
+    if (len >= PROVED_ENTRY_BYTES) {
+        struct cursor id = cursor_over(entries, len);
+        first.epoch = cursor_be(&id, 8);
+        first.number = (uint32_t)cursor_be(&id, 4);
+    }
+    CHECK(!proved_find(&whole, &first, &e) || segment_id_equal(&first, &e.segment));
     CHECK(out.err == 0 && memcmp(again, entries, (size_t)(out.at - again)) == 0);
     CHECK((c.err == 0) == (out.at == again + len));
     CHECK(proved_is_sound(file, PROVED_HEADER_BYTES + len, pin, PEER) == (c.err == 0));

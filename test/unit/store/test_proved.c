@@ -94,6 +94,24 @@ START_TEST(entries_are_what_they_were)
 }
 END_TEST
 
+START_TEST(the_entry_of_a_segment)
+{
+    static const struct segment_id last = {UINT64_MAX, UINT32_MAX}, none = {5, 2};
+    struct cursor c = cursor_over(entries, entries_len);
+    struct proved_entry e;
+    ck_assert(proved_find(&c, &last, &e));
+    ck_assert_uint_eq(e.source, PEER);
+    ck_assert_uint_eq(e.count, 3);
+    ck_assert(!proved_find(&c, &last, &e)); /* there is no other */
+    c = cursor_over(entries, entries_len);
+    ck_assert(!proved_find(&c, &none, &e));
+    ck_assert_int_eq(c.err, 0);
+    c = cursor_over(entries, entries_len - 1);
+    ck_assert(!proved_find(&c, &last, &e));
+    ck_assert_int_lt(c.err, 0);
+}
+END_TEST
+
 /* What has no room is left out, and the rest is well formed. */
 START_TEST(as_much_as_there_is_room_for)
 {
@@ -308,6 +326,7 @@ int main(void)
     TCase *t = tcase_create("proved");
     tcase_add_checked_fixture(t, set_up, tear_down);
     tcase_add_test(t, entries_are_what_they_were);
+    tcase_add_test(t, the_entry_of_a_segment);
     tcase_add_test(t, as_much_as_there_is_room_for);
     tcase_add_test(t, every_prefix_and_every_flipped_bit_is_refused);
     tcase_add_test(t, the_last_one_written_comes_back);
