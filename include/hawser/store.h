@@ -67,6 +67,7 @@ enum { STORE_STREAM_ENDS = 4 };
 struct store_stream {
     uint32_t peer;                     /* whom the bytes are for, as a source; 0: nobody in particular */
     uint64_t expect;                   /* end of the last match; 0: none yet */
+    uint64_t put;                      /* end of the last piece; 0: none yet */
     uint64_t ends[STORE_STREAM_ENDS];  /* of the last matches */
     uint64_t since_bytes;              /* new bytes after the last match */
     uint64_t chain_bytes, chain_edits; /* of matches one after the other, up to the last one */

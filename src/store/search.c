@@ -6,12 +6,14 @@
  *
  *   1. the expected continuation: what follows the last match in the store (a repeated transfer is nothing
  * else); then, each time a match has ended and the continuation with it:
- *   2. the ends of the stream's last matches: records that are interleaved, a part that was taken out and
+ *   2. links: where a stream went on from there before, when a part of it was known and lay elsewhere.
+ * Without them what comes again is followed until it leaves what it is only like;
+ *   3. the ends of the stream's last matches: records that are interleaved, a part that was taken out and
  * comes back;
- *   3. resync: bytes were replaced (the same alignment goes on), or put in or taken out (another alignment,
+ *   4. resync: bytes were replaced (the same alignment goes on), or put in or taken out (another alignment,
  * not far);
- *   4. the 32 bytes right after the match, in the index: where a run of new bytes began last time;
- *   5. anchors of the next block, in the index. The block doubles while nothing is found.
+ *   5. the 32 bytes right after the match, in the index: where a run of new bytes began last time;
+ *   6. anchors of the next block, in the index. The block doubles while nothing is found.
  *
  * Anchors that led to nothing may belong to a segment that is on disk only: then it is asked for, and these
  * bytes go without it (cold.h).
@@ -40,6 +42,7 @@ enum {
     RESYNC_WINDOW_BYTES = 512, /* how far an edit may have moved or replaced bytes */
     FIRST_BLOCK_BYTES = 1024,
     NORMAL_ONE_IN = 256,
+    LINK_STEPS = 3, /* the last is a match */
     CHAIN_LEAST_BYTES = 2048,
     CHAIN_PART_LEAST_BYTES = 256, /* on average, between edits */
     MESSAGE_BYTES = 8192          /* what a shorter span knows is all there is to gain */
@@ -57,6 +60,11 @@ struct search {
 uint64_t store_key(const struct store *s, const uint8_t *p)
 {
     return XXH3_64bits_withSeed(p, STORE_KEY_BYTES, s->seed);
+}
+
+uint64_t store_link_key(const struct store *s, uint64_t position)
+{
+    return XXH3_64bits_withSeed(&position, sizeof(position), s->seed);
 }
 
 /* ---- comparing ---- */
@@ -216,6 +224,46 @@ static bool try_ends(struct search *f)
         return false;
     note_match(f, f->at, best, best_position);
     return true;
+}
+
+/* The longest that byte `at` of the span begins, of what links from `end` lead to. */
+static uint32_t best_link(const struct search *f, uint32_t at, uint64_t end, uint64_t *position)
+{
+    uint64_t candidates[HINTS_IN_BUCKET];
+    unsigned count = hints_find(&f->store->links, store_link_key(f->store, end), candidates);
+    uint32_t best = 0, left = f->len - at;
+    for (unsigned i = 0; i < count; i++) {
+        struct place p;
+        if (!look_at(f->store, candidates[i], &p))
+            continue;
+        uint32_t equal = search_equal(f->bytes + at, p.bytes, p.after < left ? p.after : left);
+        if (equal > best) {
+            best = equal;
+            *position = candidates[i];
+        }
+    }
+    return best;
+}
+
+/* Edits of a few bytes were stored, too, and are too short to be matches: a link leads on from there. */
+static bool try_links(struct search *f)
+{
+    uint64_t end = f->stream->expect, position;
+    uint32_t at = f->at;
+    if (end == 0 || f->stream->since_bytes > 0)
+        return false;
+    for (unsigned step = 0; step < LINK_STEPS; step++) {
+        uint32_t equal = best_link(f, at, end, &position);
+        if (equal >= STORE_MATCH_MIN) {
+            note_match(f, at, equal, position);
+            return true;
+        }
+        if (equal == 0)
+            return false;
+        at += equal;
+        end = position + equal;
+    }
+    return false;
 }
 
 /* The longest match around byte `from` of the span and a place. */
@@ -466,7 +514,7 @@ void search_span(struct store *s, struct store_stream *stream, const uint8_t *by
     uint64_t end = stream->expect, gap = stream->since_bytes;
     try_continuation(&f);
     while (f.len - f.at >= STORE_MATCH_MIN) {
-        bool found = try_ends(&f);
+        bool found = try_links(&f) || try_ends(&f);
         if (!found && f.len - f.at >= STORE_KEY_BYTES)
             found = try_first(&f) || try_resync(&f) || try_anchors(&f);
         if (!found)

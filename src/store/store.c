@@ -18,8 +18,9 @@ enum {
     SEGMENTS_USUAL_MOST = 8192, /* each is one or two areas of address space, of which a process has 65530 */
     SEGMENT_SPARSE_BYTES =
         256 << 10,         /* what a segment may hold on average before their number is the limit */
-    BYTES_A_BUCKET = 2560, /* of what is stored: 64 bytes each, 25 MB a GB */
-    GROWTH_BUCKETS = 1024  /* memory of the index is counted by so many */
+    BYTES_A_BUCKET = 2688, /* of what is stored: 64 bytes each, 24 MB a GB */
+    GROWTH_BUCKETS = 1024, /* memory of the index is counted by so many */
+    LINKS_LESS = 32        /* than hints */
 };
 
 /* ---- life ---- */
@@ -41,7 +42,7 @@ static uint32_t buckets_most(uint64_t max_bytes)
 static uint64_t fixed_bytes(const struct store *s)
 {
     return sizeof(*s) + (s->slots_most + 1) * sizeof(void *) +
-           (uint64_t)HINTS_FIRST_BUCKETS * HINTS_BUCKET_BYTES;
+           2 * (uint64_t)HINTS_FIRST_BUCKETS * HINTS_BUCKET_BYTES;
 }
 
 int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uint64_t seed, uint64_t epoch,
@@ -67,7 +68,8 @@ int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uin
     s->by_name.salt = seed;
     anchors_init(&s->anchors, seed);
     s->slots = calloc(s->slots_most + 1, sizeof(void *));
-    if (s->slots == NULL || hints_init(&s->hints, buckets_most(max_bytes)) < 0)
+    if (s->slots == NULL || hints_init(&s->hints, buckets_most(max_bytes)) < 0 ||
+        hints_init(&s->links, buckets_most(max_bytes) / LINKS_LESS) < 0)
         goto fail;
     if (!segment_make_room(s, NULL, fixed_bytes(s)))
         goto fail;
@@ -75,6 +77,7 @@ int store_new(struct store **out, struct budget *memory, uint64_t max_bytes, uin
     return 0;
 fail:
     hints_end(&s->hints);
+    hints_end(&s->links);
     free(s->slots);
     free(s);
     return -ENOMEM;
@@ -92,6 +95,7 @@ void store_free(struct store *s)
     fillers_end(s);
     map_clear(&s->by_name);
     hints_end(&s->hints);
+    hints_end(&s->links);
     free(s->slots);
     free(s);
 }
@@ -99,16 +103,21 @@ void store_free(struct store *s)
 /* ---- the index ---- */
 
 /* With what is put into it, up to its share of what is stored. Without memory for more it stays as it is. */
-static void grow_index(struct store *s)
+static void grow(struct store *s, struct hints *h, uint64_t bytes_a_bucket)
 {
-    struct hints *h = &s->hints;
     while (h->count < h->most && h->puts >= (uint64_t)h->count * HINTS_IN_BUCKET &&
-           (uint64_t)h->count * BYTES_A_BUCKET < s->counters.segment_bytes) {
+           (uint64_t)h->count * bytes_a_bucket < s->counters.segment_bytes) {
         if (h->count % GROWTH_BUCKETS == 0 &&
             !segment_take_memory(s, (uint64_t)GROWTH_BUCKETS * HINTS_BUCKET_BYTES))
             return;
         hints_grow(h);
     }
+}
+
+static void grow_index(struct store *s)
+{
+    grow(s, &s->hints, BYTES_A_BUCKET);
+    grow(s, &s->links, (uint64_t)BYTES_A_BUCKET * LINKS_LESS);
 }
 
 /* Hints for bytes that lie in the segment at off. Of long spans a quarter is looked at, four times as
@@ -322,6 +331,18 @@ static int append_span(struct store *s, struct store_stream *stream, const uint8
     return append_literal(s, stream, bytes, at, len, &appended);
 }
 
+/* What follows a piece in the stream and not in the store: there the stream goes on when it comes again. */
+static void link_pieces(struct store *s, struct store_stream *stream)
+{
+    for (uint32_t i = 0; i < s->piece_count; i++) {
+        const struct piece *p = &s->pieces[i];
+        uint64_t begin = position_of(p->segment, p->off);
+        if (stream->put != 0 && stream->put != begin)
+            hints_put(&s->links, store_link_key(s, stream->put), begin);
+        stream->put = begin + p->len;
+    }
+}
+
 static int emit_pieces(struct store *s, store_emit *emit, void *arg)
 {
     for (uint32_t i = 0; i < s->piece_count; i++) {
@@ -348,6 +369,7 @@ int store_take(struct store *s, struct store_stream *stream, const uint8_t *byte
     if (err < 0)
         return err;
     s->counters.taken_bytes += len;
+    link_pieces(s, stream);
     return emit_pieces(s, emit, arg);
 }
 
@@ -532,7 +554,7 @@ void store_read_counters(const struct store *s, struct store_counters *out)
 {
     *out = s->counters;
     out->hints = s->hints.puts;
-    out->index_bytes = (uint64_t)s->hints.count * HINTS_BUCKET_BYTES + s->cold.bytes;
+    out->index_bytes = (uint64_t)(s->hints.count + s->links.count) * HINTS_BUCKET_BYTES + s->cold.bytes;
     out->cold_files = s->cold.count;
     out->memory_bytes = s->used_bytes;
     out->max_bytes = s->max_bytes;

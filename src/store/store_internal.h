@@ -102,7 +102,8 @@ struct store {
     void *owner;
 
     struct anchors anchors;
-    struct hints hints;
+    struct hints hints; /* from content to positions */
+    struct hints links; /* from the end of a piece to the beginning of the next, where that is elsewhere */
 
     struct segment_list by_age; /* oldest first */
     struct map by_name;
@@ -151,6 +152,8 @@ static inline struct segment *position_segment(const struct store *s, uint64_t p
 
 /* The hash of the STORE_KEY_BYTES bytes at p. */
 uint64_t store_key(const struct store *s, const uint8_t *p);
+/* The key of the links from a position. */
+uint64_t store_link_key(const struct store *s, uint64_t position);
 
 /* ---- segments.c ---- */
 

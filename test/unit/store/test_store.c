@@ -110,6 +110,26 @@ START_TEST(an_edited_page_is_known)
 }
 END_TEST
 
+/* Parts of what is known in another order: where each of them went on is known as well, so that nothing has
+ * to be looked for when all of it comes again. */
+START_TEST(parts_in_another_order_are_followed)
+{
+    enum { LEN = 1 << 20, LEAST = 500, MORE = 2000 };
+    uint8_t *bytes = corpus_new(), *parts = malloc(LEN);
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    for (uint32_t at = 0, part; at < LEN; at += part) {
+        part = LEAST + roll(MORE);
+        part = part < LEN - at ? part : LEN - at;
+        memcpy(parts + at, bytes + roll(CORPUS - part), part);
+    }
+    pass(parts, LEN, STORE_TAKE_MOST_BYTES);
+    struct arrival again = pass(parts, LEN, STORE_TAKE_MOST_BYTES);
+    ck_assert_uint_lt(again.literal_bytes, 256); /* some 2900 where it is looked for */
+    free(parts);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(a_short_message_uses_what_is_known_of_it)
 {
     enum { LEN = 1500, KNOWN = 1000 };
@@ -339,6 +359,7 @@ int main(void)
     tcase_add_test(t, edits_cost_little);
     tcase_add_test(t, known_bytes_among_new_ones_leave_no_gaps);
     tcase_add_test(t, an_edited_page_is_known);
+    tcase_add_test(t, parts_in_another_order_are_followed);
     tcase_add_test(t, a_short_message_uses_what_is_known_of_it);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
