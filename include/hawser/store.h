@@ -163,6 +163,7 @@ void store_each(const struct store *s,
 struct store_counters {
     uint64_t taken_bytes;            /* given to store_take */
     uint64_t matched_bytes, matches; /* of them: known already */
+    uint64_t refused_bytes;          /* given to it, and not taken: there was no memory */
     uint64_t appended_bytes, filled_bytes;
     uint64_t segments, segment_bytes; /* now: segments, and bytes filled in them */
     uint64_t memory_bytes, max_bytes; /* now: with the index; the most, unless other stores leave less */

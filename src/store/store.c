@@ -169,12 +169,19 @@ static bool extend_run(struct store *s, struct store_stream *stream)
     return true;
 }
 
+/* A run that begins in the segment may need a part of its own, and others are promised already. */
+static bool has_parts_left(const struct segment *g)
+{
+    return g->filled.count < STORE_PARTS_MOST / 2;
+}
+
 /* What another stream left: good enough to begin with, too short for one that stores much. */
 static bool take_leftover(struct store *s, struct store_stream *stream)
 {
     while (stream->stored_bytes < STORE_RUN_LEAST_BYTES && s->leftover_count > 0) {
         struct leftover left = s->leftovers[--s->leftover_count];
-        if (segment_find_own(s, left.segment) != NULL) {
+        const struct segment *g = segment_find_own(s, left.segment);
+        if (g != NULL && has_parts_left(g) && left.end - left.at >= stream->stored_bytes) {
             stream->run_segment = left.segment;
             stream->run_at = left.at;
             stream->run_end = left.end;
@@ -216,7 +223,8 @@ static struct segment *need_run(struct store *s, struct store_stream *stream)
         return g;
     if (extend_run(s, stream) || take_leftover(s, stream))
         return segment_find_own(s, stream->run_segment);
-    bool full = s->tail == NULL || STORE_SEGMENT_BYTES - s->tail->reserved < STORE_RUN_LEAST_BYTES;
+    bool full = s->tail == NULL || STORE_SEGMENT_BYTES - s->tail->reserved < STORE_RUN_LEAST_BYTES ||
+                !has_parts_left(s->tail);
     if (full && new_tail(s) < 0)
         return NULL;
     struct segment *tail = s->tail;
@@ -278,6 +286,10 @@ static int write_run(struct store *s, struct store_stream *stream, const uint8_t
                      struct segment **segment, uint32_t *off)
 {
     struct segment *g = need_run(s, stream);
+    if (g != NULL && g->filled.count >= STORE_PARTS_MOST) { /* too many began there at once */
+        stream->run_at = stream->run_end = 0;
+        g = need_run(s, stream);
+    }
     if (g == NULL)
         return -ENOBUFS;
     uint32_t room = stream->run_end - stream->run_at;
@@ -366,8 +378,10 @@ int store_take(struct store *s, struct store_stream *stream, const uint8_t *byte
     search_span(s, stream, bytes, len);
     int err = append_span(s, stream, bytes, len);
     grow_index(s);
-    if (err < 0)
+    if (err < 0) {
+        s->counters.refused_bytes += len;
         return err;
+    }
     s->counters.taken_bytes += len;
     link_pieces(s, stream);
     return emit_pieces(s, emit, arg);

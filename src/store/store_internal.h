@@ -37,7 +37,7 @@ enum {
     STORE_RUN_LEAST_BYTES = 16 << 10,
     STORE_RUN_MOST_BYTES = 1 << 20,
     STORE_LEFTOVERS = 32,
-    STORE_LEFTOVER_LEAST_BYTES = 2048,
+    STORE_LEFTOVER_LEAST_BYTES = 256,
     /* A literal is cut where a run ends, and every run but the first has its least length. */
     STORE_PIECES_MOST = 2 * STORE_MATCHES_MOST + STORE_TAKE_MOST_BYTES / STORE_LEFTOVER_LEAST_BYTES + 2
 };

@@ -225,6 +225,37 @@ START_TEST(what_a_third_node_filled_is_not_preferred)
 }
 END_TEST
 
+/* Each session that overlaps another leaves a part of its own in the segment, and a segment takes so many.
+ * _i: how many at once. */
+static const unsigned at_once[] = {2, 40, 3000};
+
+START_TEST(many_short_sessions_leave_room_for_long_ones)
+{
+    enum { SESSIONS = 12000, LEN = 800, MOST = 3000 };
+    static struct store_stream streams[MOST];
+    static uint8_t message[LEN];
+    unsigned count = at_once[_i];
+    memset(streams, 0, sizeof(streams));
+    for (unsigned i = 0; i < SESSIONS; i++) {
+        struct store_stream *stream = &streams[i % count];
+        store_stream_end(near, stream);
+        fill_random(message, LEN);
+        ck_assert_int_eq(store_take(near, stream, message, LEN, drop_piece, NULL), 0);
+    }
+    uint8_t *bytes = corpus_new();
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    struct arrival again = pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    ck_assert_uint_lt(again.literal_bytes, 8192);
+    for (unsigned i = 0; i < count; i++)
+        store_stream_end(near, &streams[i]);
+    struct store_counters counters;
+    store_read_counters(near, &counters);
+    ck_assert_uint_eq(counters.refused_bytes, 0);
+    ck_assert_uint_lt(counters.memory_bytes, 4 * (SESSIONS * LEN + CORPUS));
+    free(bytes);
+}
+END_TEST
+
 START_TEST(spans_out_of_bounds_are_refused)
 {
     struct store_stream stream = {0};
@@ -364,6 +395,7 @@ int main(void)
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
     tcase_add_test(t, what_a_third_node_filled_is_not_preferred);
+    tcase_add_loop_test(t, many_short_sessions_leave_room_for_long_ones, 0, 3);
     tcase_add_test(t, spans_out_of_bounds_are_refused);
     tcase_add_test(t, an_error_of_emit_ends_the_call_and_leaks_nothing);
     t = case_of(s, "fill");
