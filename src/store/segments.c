@@ -562,22 +562,27 @@ static bool is_apart(const struct intervals *filled, uint32_t from, uint32_t to)
     return intervals_next_from(filled, from > 0 ? from - 1 : 0) > to;
 }
 
-/* Like intervals_add, with the list's memory counted. */
+static uint64_t list_bytes(const struct segment *g)
+{
+    return g->filled.cap * sizeof(*g->filled.list);
+}
+
+/* Like intervals_add, with the list's memory counted. It grows to twice its size, or its first, or shrinks.
+ */
 static int add_filled(struct store *s, struct segment *g, uint32_t from, uint32_t to)
 {
-    uint64_t was_bytes = g->filled.cap * sizeof(*g->filled.list);
-    if (g->filled.count == g->filled.cap &&
-        is_apart(&g->filled, from, to)) { /* to twice its size, or its first */
-        uint64_t more = was_bytes > 0 ? was_bytes : 4 * sizeof(*g->filled.list);
-        if (g->filled.count >= STORE_PARTS_MOST || !segment_make_room(s, g->filler, more))
+    uint64_t before = list_bytes(g), reserved = 0;
+    if (g->filled.count == g->filled.cap && is_apart(&g->filled, from, to)) {
+        reserved = before > 0 ? before : 4 * sizeof(*g->filled.list);
+        if (g->filled.count >= STORE_PARTS_MOST || !segment_make_room(s, g->filler, reserved))
             return -ENOBUFS;
-        int err = intervals_add(&g->filled, from, to);
-        uint64_t grown = g->filled.cap * sizeof(*g->filled.list) - was_bytes;
-        give_memory(s, more - grown);
-        count_memory(g, grown);
-        return err < 0 ? -ENOBUFS : 0;
     }
-    return intervals_add(&g->filled, from, to) < 0 ? -ENOBUFS : 0;
+    int err = intervals_add(&g->filled, from, to);
+    count_memory(g, reserved);
+    uint64_t left = before + reserved - list_bytes(g);
+    uncount_memory(g, left);
+    give_memory(s, left);
+    return err < 0 ? -ENOBUFS : 0;
 }
 
 int segment_write(struct store *s, struct segment *g, uint32_t off, const uint8_t *bytes, uint32_t len)

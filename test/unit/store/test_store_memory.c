@@ -184,6 +184,31 @@ END_TEST
 
 /* Own bytes and another peer's stay, whatever number of segments a peer puts a byte into; the older of its
  * own go. */
+/* Parts that have grown together leave nothing counted behind. */
+START_TEST(a_list_that_gets_shorter_is_counted_so)
+{
+    enum { PART = 16 << 10 };
+    static uint8_t bytes[PART];
+    static const struct segment_id id = {77, 1};
+    struct store_counters counters[2];
+    for (unsigned i = 0; i < 2; i++) {
+        struct store *s = store_of(STORE_LEAST_BYTES, 5, NULL, NULL);
+        for (uint32_t first = 0; first <= i; first++) {
+            for (uint32_t off = first * PART; off < STORE_SEGMENT_BYTES; off += (i + 1) * PART) {
+                struct slice out;
+                ck_assert_int_eq(store_fill(s, NEAR, &id, off, bytes, PART, &out), 0);
+                chunk_unref(out.chunk);
+            }
+        }
+        store_read_counters(s, &counters[i]);
+        store_free(s);
+    }
+    ck_assert_uint_eq(counters[0].segment_bytes, STORE_SEGMENT_BYTES);
+    ck_assert_uint_eq(counters[1].memory_bytes - counters[1].index_bytes,
+                      counters[0].memory_bytes - counters[0].index_bytes);
+}
+END_TEST
+
 START_TEST(a_flood_of_sparse_segments_pushes_out_itself)
 {
     enum { OWN = 20 << 20, OTHERS = 12 << 20, SPAN = 1 << 20 };
@@ -523,6 +548,7 @@ int main(void)
     tcase_add_test(t, a_segment_with_a_slice_stays);
     tcase_add_test(t, evictions_on_both_sides_lose_no_byte);
     tcase_add_test(t, a_peer_that_fills_a_byte_a_segment_is_held_to_the_budget);
+    tcase_add_test(t, a_list_that_gets_shorter_is_counted_so);
     tcase_add_loop_test(t, a_flood_of_sparse_segments_pushes_out_itself, 0, 2);
     tcase_add_test(t, the_index_stays_within_its_share);
     tcase_add_test(t, old_bytes_are_known_when_the_index_has_grown);
