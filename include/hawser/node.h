@@ -1,6 +1,6 @@
 /* node.h - the running engine: workers, peers, listeners and what they share (floor 6).
  * engine.c starts and stops it, worker.c runs the threads, peers.c knows the peers and lends muxes what they
- * need, intercept.c accepts and balances, links.c remembers what was learned about links.
+ * need, intercept.c accepts and balances, links.c remembers what was learned about links (links_file.h).
  *
  * Threads: the main thread is the balancer: it accepts, talks to the keeper and answers the control socket.
  * What is marked 'main' is touched only there; 'home' only on that worker; atomics and what a mutex guards by
@@ -15,6 +15,7 @@
 #include "hawser/bypass.h"
 #include "hawser/greeter.h"
 #include "hawser/keeper.h"
+#include "hawser/links_file.h"
 #include "hawser/mux.h"
 #include "hawser/rules.h"
 #include "hawser/shelving.h"
@@ -131,6 +132,7 @@ struct node {
     struct link_memory *links; /* main */
     size_t link_count;
     bool links_changed;
+    struct links_file *links_file; /* NULL: no folder */
 
     struct event second, keeper_event, addresses; /* addresses: look at them again, soon */
     int control_fd;
@@ -204,8 +206,13 @@ uint64_t intercept_count_peer_down(struct node *n);
 void intercept_refused(struct node *n, const struct endpoint *server);
 
 /* ---- links.c ---- */
-void links_load(struct node *n);
+/* What was learned before, from the store's folder; a disk that stands is waited for 1 s, and then all is
+ * learned anew. 0 or -errno: no thread. Main, at the start. */
+int links_load(struct node *n);
+/* Have written what has changed; waits for nothing. Main. */
 void links_save(struct node *n);
+/* The last word: waits at most 1 s for what is still being written. Main. */
+void links_end(struct node *n);
 void links_learn(struct node *n, const char *peer, uint64_t rate_bits_per_s, uint64_t rtt_us);
 /* What is remembered of a peer's link, NULL when nothing is. */
 const struct link_memory *links_find(const struct node *n, const char *peer);

@@ -173,6 +173,7 @@ void engine_free(struct node *n)
     intercept_close(n);
     if (event_initialized(&n->addresses))
         event_del(&n->addresses);
+    links_end(n);
     workers_stop(n);
     n->stopping = true;
     if (n->loop != NULL)
@@ -187,7 +188,6 @@ void engine_free(struct node *n)
         free(p);
     }
     free(n->by_index);
-    free(n->links);
     config_unref(n->boot_config);
     keeper_link_free(n->keeper);
     pthread_mutex_destroy(&n->peers_lock);
@@ -228,13 +228,14 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
     if (err == 0)
         err = start_workers(n, start->config);
     if (err == 0)
+        err = links_load(n);
+    if (err == 0)
         landscape_log_overlaps(n->landscape);
     if (err < 0) {
         log_error("cannot start: %s", err_text(err));
         engine_free(n);
         return err;
     }
-    links_load(n);
     event_assign(&n->addresses, loop_base(n->loop), -1, EV_TIMEOUT, on_addresses, n);
     *out = n;
     return 0;

@@ -243,5 +243,28 @@ def test_a_disk_that_is_read_only_does_not_end_acceleration():
         assert cost(ends, lambda: down(bed, web, "blob")) < AGAIN
 
 
+def test_what_lies_where_links_are_kept_stops_no_engine():
+    """A FIFO at either name is opened by nobody else, so who waits for that waits for ever."""
+    with Bed("lan") as bed:
+        ends = Ends(bed)
+        ends.pair.near.kill()
+        assert ends.pair.near.wait() == 0
+        known = os.path.join(folder(bed, "near"), "links")
+        for path in (known, known + ".new"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            os.mkfifo(path)
+        ends.restart(("near",), False)
+        near, web = ends.pair.near, bed.nginx()
+        engine = near.engine_pids()
+        bed.upload(bed.client, web, bed.nginx(port=81).file("blob", SIZE), "blob")
+        wait_for(lambda: os.path.isfile(known), PATIENCE_S, "what was learned to be written")
+        assert near.engine_pids() == engine
+        with open(known, encoding="ascii") as file:
+            assert re.fullmatch(r"dc \d+ \d+\n", file.read())
+        near.kill()
+        assert near.wait() == 0
+
+
 if __name__ == "__main__":
     main(globals())
