@@ -25,7 +25,8 @@ enum {
 
 /* The folder at path, which exists, for files of up to size_bytes in all (counted in blocks of 4 KB). Files
  * that are damaged, of another version or of another node are removed, and the oldest beyond size_bytes; one
- * that cannot be opened or removed is stepped over. 0, -EWOULDBLOCK (another process uses it), or -errno. */
+ * that cannot be opened or removed is stepped over, and keeps its room. 0, -EWOULDBLOCK (another process uses
+ * it), or -errno. */
 int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64_t seed,
                const uint8_t pin[static SHELF_PIN_BYTES]);
 void shelf_close(struct shelf *s);

@@ -36,6 +36,11 @@ bool shelf_is_passing(int err)
     return err == -EEXIST || err == -ENOMEM || err == -ENOBUFS || err == -EMFILE || err == -ENFILE;
 }
 
+bool shelf_is_of_disk(int err)
+{
+    return err == -ENOSPC || err == -EDQUOT || err == -EIO || err == -EROFS || err == -ENOENT;
+}
+
 /* ---- the catalogue ---- */
 
 static uint64_t key_of(const struct shelf *s, const struct segment_id *id)
@@ -171,7 +176,8 @@ static int look_at(struct shelf *s, uint64_t serial, struct shelf_label *label, 
     if (fd < 0 || fstat(fd, &is) < 0)
         err = errno == ELOOP ? -EBADMSG : -errno;
     else if (!S_ISREG(is.st_mode) || pread(fd, header, sizeof(header), 0) != (ssize_t)sizeof(header) ||
-             !shelf_get_header(header, label, key) || memcmp(label->pin, s->pin, SHELF_PIN_BYTES) != 0)
+             !shelf_get_header(header, label, key) || memcmp(label->pin, s->pin, SHELF_PIN_BYTES) != 0 ||
+             is.st_size > SHELF_FILE_MOST_BYTES) /* no file of ours, and no room is made for it */
         err = -EBADMSG;
     else
         *bytes = (uint64_t)is.st_size;
@@ -213,20 +219,37 @@ static uint64_t files_most(const struct shelf *s)
     return s->size_bytes / FILE_SHARE_BYTES;
 }
 
-/* Room for more_bytes and more_files; `keep` stays. 0, -ENOBUFS when nothing else can go, or -errno. */
+/* It cannot be removed (it may be immutable): it keeps its room, and the next one goes. */
+static void leave(struct shelf *s, struct shelf_file *f, int err)
+{
+    s->counters.unreadable_files += !f->was_left;
+    f->is_left = f->was_left = true;
+    s->left_err = err;
+}
+
+static struct shelf_file *oldest_but(const struct shelf *s, const struct shelf_file *keep)
+{
+    struct shelf_file *f = TAILQ_FIRST(&s->by_age);
+    while (f != NULL && (f == keep || f->is_left))
+        f = TAILQ_NEXT(f, by_age);
+    return f;
+}
+
+/* Room for more_bytes and more_files; `keep` stays. 0, -errno when what is left cannot be removed, -ENOBUFS
+ * when nothing is left. */
 static int make_room(struct shelf *s, uint64_t more_bytes, unsigned more_files, const struct shelf_file *keep)
 {
     while (more_bytes > s->size_bytes || s->counters.bytes > s->size_bytes - more_bytes ||
            s->counters.segments + more_files > files_most(s)) {
-        struct shelf_file *oldest = TAILQ_FIRST(&s->by_age);
-        if (oldest == keep && oldest != NULL)
-            oldest = TAILQ_NEXT(oldest, by_age);
+        struct shelf_file *oldest = oldest_but(s, keep);
         if (oldest == NULL)
-            return -ENOBUFS;
+            return s->left_err < 0 ? s->left_err : -ENOBUFS;
         int err = shelf_remove(s, oldest);
-        if (err < 0)
+        if (shelf_is_of_disk(err))
             return err;
-        s->counters.removed_files++;
+        if (err < 0)
+            leave(s, oldest, err);
+        s->counters.removed_files += err == 0;
     }
     return 0;
 }
@@ -244,7 +267,9 @@ static int take_folder(struct shelf *s)
     }
     s->next_serial = found.count > 0 ? found.list[found.count - 1] + 1 : 1;
     free(found.list);
-    return err < 0 ? err : make_room(s, 0, 0, NULL);
+    if (err == 0 && make_room(s, 0, 0, NULL) < 0)
+        return 0; /* what is there can be read */
+    return err;
 }
 
 int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64_t seed,
@@ -425,6 +450,13 @@ int shelf_open_file(const struct shelf *s, const struct shelf_file *f, int flags
     return fd < 0 ? -errno : fd;
 }
 
+/* A file that cannot be opened for writing is its segment's matter, not the disk's. */
+static int open_to_append(const struct shelf *s, const struct shelf_file *f)
+{
+    int fd = shelf_open_file(s, f, O_RDWR);
+    return fd == -EPERM || fd == -EACCES || fd == -EBUSY || fd == -ETXTBSY ? -EEXIST : fd;
+}
+
 /* The segment's file if it can be gone on with; one that is damaged or has grown too long is removed. */
 static int find_file(struct shelf *s, const struct shelf_label *label, const struct intervals *parts,
                      struct shelf_file **out)
@@ -435,7 +467,7 @@ static int find_file(struct shelf *s, const struct shelf_label *label, const str
         return 0;
     if (f != shelf_find(s, &label->segment) || f->label.source != label->source)
         return -EEXIST;
-    int fd = shelf_open_file(s, f, O_RDWR);
+    int fd = open_to_append(s, f);
     bool damaged = fd >= 0 && !f->sound && shelf_scan(s, fd, f, NULL, NULL) < 0;
     bool too_long = fd >= 0 && f->bytes + cost_of(parts) - known_of(f, parts) > SHELF_FILE_MOST_BYTES;
     if (fd != -ENOENT && !damaged && !too_long)
@@ -498,6 +530,10 @@ int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct c
 
 void shelf_try_again(struct shelf *s)
 {
+    struct shelf_file *f;
+    TAILQ_FOREACH (f, &s->by_age, by_age)
+        f->is_left = false;
+    s->left_err = 0;
     s->tries_again = true;
 }
 

@@ -26,6 +26,7 @@ struct shelf_file {
     struct shelf_label label;
     uint64_t serial, key, bytes;
     struct intervals noted; /* in the file, as far as it is noted (SHELF_NOTED_MOST) */
+    bool is_left, was_left; /* it could not be removed: now; ever */
     bool sound;             /* every record up to `bytes` can be found */
     bool unread;            /* of another run, and in the list of what can be read */
     bool untold;            /* of another run, and in the list of what has a sample to hand out */
@@ -42,6 +43,7 @@ struct shelf {
     struct map by_segment;
     uint8_t *window;
     bool tries_again;                   /* after counters.error */
+    int left_err;                       /* of the last file that could not be removed */
     uint32_t unread[SHELF_UNREAD_MOST]; /* peers whose file of what they proved could not be read */
     unsigned unread_count;              /* more: which is not noted */
     int unread_err;
@@ -50,9 +52,10 @@ struct shelf {
 
 void shelf_name(char name[static SHELF_NAME_BYTES], uint64_t serial);
 struct shelf_file *shelf_find(const struct shelf *s, const struct segment_id *id);
-/* Another one, or negative. */
 /* Whether it may go better next time, and tells nothing of the file or the disk. */
 bool shelf_is_passing(int err);
+/* Whether the error is the whole disk's, and not one file's. */
+bool shelf_is_of_disk(int err);
 int shelf_open_file(const struct shelf *s, const struct shelf_file *f, int flags);
 /* [from, to) is in the file. */
 void shelf_note(struct shelf_file *f, uint32_t from, uint32_t to);

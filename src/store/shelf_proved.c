@@ -41,12 +41,6 @@ static int write_file(int folder, const char *name, struct iovec parts[2])
     return err;
 }
 
-/* Whether the error is the whole disk's, and not one file's. */
-static bool is_of_disk(int err)
-{
-    return err == -ENOSPC || err == -EDQUOT || err == -EIO || err == -EROFS;
-}
-
 /* A file that could not be read may be sound still: it is not written over before another start has read it.
  */
 static void leave_unread(struct shelf *s, uint32_t peer, int err)
@@ -84,7 +78,7 @@ int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, s
         err = -errno;
     if (err < 0)
         unlinkat(s->folder, fresh, 0);
-    if (is_of_disk(err))
+    if (shelf_is_of_disk(err))
         s->counters.error = err;
     return err;
 }

@@ -10,6 +10,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -434,6 +435,82 @@ START_TEST(a_file_that_cannot_be_opened_is_stepped_over)
 }
 END_TEST
 
+/* Longer than any of ours: it is dropped, and nothing else for its sake. */
+START_TEST(a_file_that_was_made_long_costs_only_itself)
+{
+    struct chunk *one = segment_of(1), *two = segment_of(2);
+    char path[PATH_MOST];
+    ck_assert_int_eq(append(one, 0, 0, 5000), 0);
+    ck_assert_int_eq(append(two, 0, 0, 6000), 0);
+    file_path(path, "0000000000000002.segment");
+    ck_assert_int_eq(truncate(path, 1 << 30), 0);
+    reopen(SIZE);
+    ck_assert_uint_eq(counters().bad_files, 1);
+    ck_assert_uint_eq(counters().removed_files, 0);
+    ck_assert_uint_eq(read_one(one, 0), 5000);
+    chunk_unref(one);
+    chunk_unref(two);
+}
+END_TEST
+
+/* Removing files, in libc's stead: of this one, or of any, it fails. */
+static const char *kept_name;
+static int keep_errno;
+
+int unlinkat(int at, const char *name, int flags)
+{
+    if (keep_errno == 0 || (kept_name != NULL && strcmp(name, kept_name) != 0))
+        return (int)syscall(SYS_unlinkat, at, name, flags);
+    errno = keep_errno;
+    return -1;
+}
+
+static const int of_file[] = {EPERM, EACCES, EBUSY};
+
+START_TEST(a_file_that_cannot_be_removed_is_stepped_over)
+{
+    struct chunk *c[5];
+    kept_name = "0000000000000001.segment";
+    keep_errno = of_file[_i];
+    for (uint32_t i = 0; i < 5; i++) {
+        c[i] = segment_of(i + 1);
+        ck_assert_int_eq(append(c[i], 0, 0, SHELF_SEGMENT_BYTES), 0);
+    }
+    ck_assert_int_eq(counters().error, 0);
+    ck_assert_uint_eq(counters().removed_files, 2);
+    ck_assert_uint_eq(counters().unreadable_files, 1);
+    reopen(SIZE / 2);
+    ck_assert_uint_eq(counters().unreadable_files, 1);
+    ck_assert_uint_eq(counters().segments, 1);
+    keep_errno = 0;
+    reopen(SIZE / 2);
+    ck_assert_uint_eq(read_one(c[0], 0), SHELF_SEGMENT_BYTES);
+    for (int i = 0; i < 5; i++)
+        chunk_unref(c[i]);
+}
+END_TEST
+
+/* The disk's fault is no file's: all that is there stays known. */
+START_TEST(a_disk_that_turned_read_only_loses_no_file)
+{
+    struct chunk *c[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        c[i] = segment_of(i + 1);
+        keep_errno = i == 3 ? EROFS : 0;
+        kept_name = NULL;
+        ck_assert_int_eq(append(c[i], 0, 0, SHELF_SEGMENT_BYTES), -keep_errno);
+    }
+    ck_assert_uint_eq(counters().segments, 3);
+    ck_assert_uint_eq(counters().unreadable_files, 0);
+    shelf_close(shelf);
+    ck_assert_int_eq(shelf_open(&shelf, folder, SIZE / 2, SEED, pin), 0);
+    ck_assert_uint_eq(counters().segments, 3);
+    keep_errno = 0;
+    for (int i = 0; i < 4; i++)
+        chunk_unref(c[i]);
+}
+END_TEST
+
 START_TEST(a_folder_that_vanished_is_an_error)
 {
     struct chunk *c = segment_of(1);
@@ -738,6 +815,9 @@ int main(void)
     tcase_add_test(t, a_disk_that_is_full_is_asked_once);
     tcase_add_test(t, a_disk_with_room_again_is_written_again);
     tcase_add_test(t, a_file_that_cannot_be_opened_is_stepped_over);
+    tcase_add_test(t, a_file_that_was_made_long_costs_only_itself);
+    tcase_add_loop_test(t, a_file_that_cannot_be_removed_is_stepped_over, 0, 3);
+    tcase_add_test(t, a_disk_that_turned_read_only_loses_no_file);
     tcase_add_test(t, a_folder_that_vanished_is_an_error);
     t = case_of(s, "samples");
     tcase_add_test(t, a_files_sample_grows_with_it_and_is_there_in_the_next_run);
