@@ -61,11 +61,18 @@ void store_free(struct store *s);
 
 enum { STORE_STREAM_ENDS = 4 };
 
+/* Whether bytes of another node's segment, [off, off + len), are any good for whom the stream is for: they
+ * hold them, or will once they are sent by that address. How many from off on are alike in that, at least 1.
+ * What is not is stored as if it were new, and not matched there any more. arg: store_take's. */
+typedef uint32_t store_takes(void *arg, const struct segment_id *id, uint32_t source, uint32_t off,
+                             uint32_t len, bool *takes);
+
 /* What one direction of a session needs to go on matching and appending where it was. Zero-initialised is
  * new; store_stream_end gives its reserved addresses back. Positions are the store's own, and only hints:
  * what they lead to is always compared. */
 struct store_stream {
     uint32_t peer;                     /* whom the bytes are for, as a source; 0: nobody in particular */
+    store_takes *takes;                /* NULL: whoever they are for takes anything by its address */
     uint64_t expect;                   /* end of the last match; 0: none yet */
     uint64_t put;                      /* end of the last piece; 0: none yet */
     uint64_t ends[STORE_STREAM_ENDS];  /* of the last matches */

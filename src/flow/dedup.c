@@ -43,13 +43,17 @@ bool mux_stores(const struct mux *m)
 
 /* ---- out ---- */
 
+static unsigned last_slot(const struct session *s)
+{
+    return s->last_slot > 0 ? (unsigned)s->last_slot : 0;
+}
+
 static int keep_piece(void *arg, struct slice piece)
 {
     struct session *s = arg;
-    unsigned slot = s->last_slot > 0 ? (unsigned)s->last_slot : 0;
     bool held;
     uint32_t alike =
-        holdings_span(&s->mux->holdings, &piece.chunk->segment, slot, piece.off, piece.len, &held);
+        holdings_span(&s->mux->holdings, &piece.chunk->segment, last_slot(s), piece.off, piece.len, &held);
     if (!held || alike < piece.len)
         s->urgent = true;
     return replay_append(&s->replay, piece);
@@ -63,11 +67,26 @@ static bool is_for_store(const struct session *s, uint32_t len)
            (s->class_index < 0 || m->config->classes[s->class_index].dedup);
 }
 
+/* Bytes that the peer does not hold cross with their address, and it stores them there: but not in its own
+ * segments, where it forgot that we know them, and not where it has missed them in spite of that. */
+static uint32_t takes_piece(void *arg, const struct segment_id *id, uint32_t source, uint32_t off,
+                            uint32_t len, bool *takes)
+{
+    const struct session *s = arg;
+    const struct holdings *h = &s->mux->holdings;
+    uint32_t alike = holdings_span(h, id, last_slot(s), off, len, takes);
+    const struct intervals *missed = holdings_kind(h, id, HOLDINGS_MISSED);
+    if (!*takes && source != tunnel_peer_source(s->mux->tunnel))
+        *takes = missed == NULL || intervals_end_of(missed, off) == off;
+    return alike;
+}
+
 int session_absorb(struct session *s, struct slice slice)
 {
     struct mux *m = s->mux;
     if (is_for_store(s, slice.len)) {
         s->stream.peer = tunnel_peer_source(m->tunnel);
+        s->stream.takes = takes_piece;
         int err = store_take(m->home->store, &s->stream, slice_bytes(&slice), slice.len, keep_piece, s);
         if (err == 0) {
             chunk_unref(slice.chunk);

@@ -138,6 +138,22 @@ struct place {
     uint32_t before, after; /* bytes that are filled around it, without a gap */
 };
 
+/* Only what lies between parts that are given up; false: the place itself is. */
+static bool keep_off_given_up(const struct segment *g, uint32_t off, struct place *p)
+{
+    const struct intervals *given_up = &g->given_up;
+    if (intervals_end_of(given_up, off) > off)
+        return false;
+    uint32_t next = intervals_next_from(given_up, off);
+    if (next - off < p->after)
+        p->after = next - off;
+    for (uint32_t i = 0; i < given_up->count && given_up->list[i].to <= off; i++) {
+        if (off - given_up->list[i].to < p->before)
+            p->before = off - given_up->list[i].to;
+    }
+    return true;
+}
+
 /* False: nothing is filled there. */
 static bool look_at(const struct store *s, uint64_t position, struct place *p)
 {
@@ -151,7 +167,7 @@ static bool look_at(const struct store *s, uint64_t position, struct place *p)
     p->segment = g;
     p->before = off - intervals_begin_of(&g->filled, off);
     p->bytes = g->chunk->bytes + off;
-    return true;
+    return g->given_up.count == 0 || keep_off_given_up(g, off, p);
 }
 
 /* ---- what was found ---- */

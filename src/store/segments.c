@@ -442,6 +442,7 @@ static struct segment *recycle(struct store *s, const struct segment_id *id, uin
     g->memory_bytes -= g->filled.cap * sizeof(*g->filled.list);
     give_memory(s, g->filled.cap * sizeof(*g->filled.list));
     intervals_clear(&g->filled);
+    intervals_clear(&g->given_up);
     g->filled_bytes = 0;
     join_filler(g, filler);
     g->reserved = 0;
@@ -550,6 +551,7 @@ void segment_free(struct store *s, struct segment *g)
     s->counters.segment_bytes -= g->filled_bytes;
     give_memory(s, g->memory_bytes);
     intervals_clear(&g->filled);
+    intervals_clear(&g->given_up);
     chunk_unref(g->chunk);
     free(g);
 }

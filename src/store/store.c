@@ -307,8 +307,9 @@ static int write_run(struct store *s, struct store_stream *stream, const uint8_t
     return (int)len;
 }
 
+/* index: what was searched already, so that no hints wait for it. */
 static int append_literal(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t from,
-                          uint32_t to, struct appended *appended)
+                          uint32_t to, struct appended *appended, bool index)
 {
     while (from < to) {
         struct segment *g;
@@ -318,29 +319,62 @@ static int append_literal(struct store *s, struct store_stream *stream, const ui
             return written;
         extend_appended(s, appended, from, (uint32_t)written, g, off);
         put_piece(s, (struct piece){.segment = g, .off = off, .len = (uint32_t)written});
+        if (index)
+            index_bytes(s, g, off, (uint32_t)written);
         from += (uint32_t)written;
     }
     return 0;
 }
 
-static int append_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len)
+/* A part of a match that is of no good where it is becomes ours; false: it stays what it is. */
+static bool give_up(struct segment *g, uint32_t off, uint32_t len)
+{
+    return len >= STORE_GIVEN_UP_LEAST_BYTES && g->given_up.count < STORE_GIVEN_UP_MOST &&
+           intervals_add(&g->given_up, off, off + len) == 0;
+}
+
+static int append_match(struct store *s, struct store_stream *stream, const uint8_t *bytes,
+                        const struct match *m, void *arg, struct appended *appended)
+{
+    struct segment *g = position_segment(s, m->position);
+    uint32_t from = m->from, end = m->from + m->len, off = position_off(m->position);
+    while (from < end) {
+        uint32_t len = end - from;
+        bool takes = true;
+        if (g->source != 0 && stream->takes != NULL)
+            len = stream->takes(arg, &g->chunk->segment, g->source, off, len, &takes);
+        if (takes || !give_up(g, off, len)) {
+            put_piece(s, (struct piece){.segment = g, .off = off, .len = len});
+            s->counters.matches++;
+            s->counters.matched_bytes += len;
+        } else {
+            int err = append_literal(s, stream, bytes, from, from + len, appended, true);
+            if (err < 0)
+                return err;
+        }
+        from += len;
+        off += len;
+    }
+    return 0;
+}
+
+static int append_span(struct store *s, struct store_stream *stream, const uint8_t *bytes, uint32_t len,
+                       void *arg)
 {
     uint32_t at = 0;
     struct appended appended = {0};
     s->piece_count = 0;
     for (uint32_t i = 0; i < s->match_count; i++) {
         const struct match *m = &s->matches[i];
-        int err = append_literal(s, stream, bytes, at, m->from, &appended);
+        int err = append_literal(s, stream, bytes, at, m->from, &appended, false);
+        if (err < 0)
+            return err;
+        err = append_match(s, stream, bytes, m, arg, &appended);
         if (err < 0)
             return err;
         at = m->from + m->len;
-        put_piece(s, (struct piece){.segment = position_segment(s, m->position),
-                                    .off = position_off(m->position),
-                                    .len = m->len});
-        s->counters.matches++;
-        s->counters.matched_bytes += m->len;
     }
-    return append_literal(s, stream, bytes, at, len, &appended);
+    return append_literal(s, stream, bytes, at, len, &appended, false);
 }
 
 /* What follows a piece in the stream and not in the store: there the stream goes on when it comes again. */
@@ -376,7 +410,7 @@ int store_take(struct store *s, struct store_stream *stream, const uint8_t *byte
         return -EINVAL;
     s->call++;
     search_span(s, stream, bytes, len);
-    int err = append_span(s, stream, bytes, len);
+    int err = append_span(s, stream, bytes, len, arg);
     grow_index(s);
     if (err < 0) {
         s->counters.refused_bytes += len;

@@ -25,8 +25,10 @@ enum {
     STORE_OFFSET_BITS = 24,
     STORE_PAGE_BYTES = 16 << 10, /* memory is counted by these */
     STORE_PAGES = STORE_SEGMENT_BYTES / STORE_PAGE_BYTES,
-    STORE_PARTS_MOST = 4096, /* intervals of a segment: a hostile peer could fill every second byte */
-    STORE_KEY_BYTES = 32,    /* what a hint's key is made of */
+    STORE_PARTS_MOST = 4096,   /* intervals of a segment: a hostile peer could fill every second byte */
+    STORE_GIVEN_UP_MOST = 256, /* parts of a segment, which are not counted as memory */
+    STORE_GIVEN_UP_LEAST_BYTES = 64,
+    STORE_KEY_BYTES = 32, /* what a hint's key is made of */
     STORE_FILL_ONE_IN = 1024,
     STORE_FILL_STRIDE_BYTES = 4096,
     STORE_SCAN_BYTES = 32 << 10, /* scanned at once: their buckets are on the way while the next are hashed */
@@ -39,7 +41,9 @@ enum {
     STORE_LEFTOVERS = 32,
     STORE_LEFTOVER_LEAST_BYTES = 256,
     /* A literal is cut where a run ends, and every run but the first has its least length. */
-    STORE_PIECES_MOST = 2 * STORE_MATCHES_MOST + STORE_TAKE_MOST_BYTES / STORE_LEFTOVER_LEAST_BYTES + 2
+    /* So is a match where a part of it is given up. */
+    STORE_PIECES_MOST = 2 * STORE_MATCHES_MOST + STORE_TAKE_MOST_BYTES / STORE_LEFTOVER_LEAST_BYTES +
+                        2 * STORE_TAKE_MOST_BYTES / STORE_GIVEN_UP_LEAST_BYTES + 2
 };
 
 TAILQ_HEAD(segment_list, segment);
@@ -56,6 +60,7 @@ struct segment {
     struct filler *filler; /* NULL: own */
     struct chunk *chunk;   /* its name is chunk->segment */
     struct intervals filled;
+    struct intervals given_up; /* of another node's: not to be matched, at most STORE_GIVEN_UP_MOST parts */
     uint32_t slot;
     uint32_t source;         /* 0: own */
     uint32_t reserved;       /* own: addresses below are filled or given to a run */

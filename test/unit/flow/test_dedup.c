@@ -384,6 +384,25 @@ static void has_asked_for_nothing(void *arg)
 /* _i: why the receiver cannot store anything. It asks for what it is referred to once; after that it gets
  * literals, until it can store them. (Where reads of the host end elsewhere, a match covers a few bytes that
  * nothing has referred to yet, and then what is in a frame with them goes once more.) */
+/* What came from the peer and is sent back, when the peer, or both, do not know any more who had it: it is of
+ * no use to send it by the peer's own addresses each time, for there it is stored already. _i: whether both.
+ */
+START_TEST(what_the_peer_forgot_is_sent_by_addresses_of_ours)
+{
+    uint8_t *bytes = bed_noise(3, LEN);
+    bed_carry(false, bytes, LEN, NULL);
+    rig_on(rig.nodes[1].home.loop, lose_holdings, &rig.nodes[1]);
+    if (_i == 1)
+        rig_on(rig.nodes[0].home.loop, lose_holdings, &rig.nodes[0]);
+    ck_assert_uint_gt(bed_wire_of(true, bytes, LEN), LEN);
+    if (_i == 0) /* it was referred to, and missed: the next time it is known to be forgotten */
+        ck_assert_uint_gt(bed_wire_of(true, bytes, LEN), LEN);
+    ck_assert_uint_lt(bed_wire_of(true, bytes, LEN), LEN / 50);
+    ck_assert_uint_lt(bed_wire_of(true, bytes, LEN), LEN / 100);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(what_cannot_be_stored_is_asked_for_once)
 {
     struct rig_node *n = &rig.nodes[1];
@@ -445,6 +464,7 @@ static void add(TCase *t)
     tcase_add_loop_test(t, what_one_evicted_goes_as_new_once, 0, 4);
     tcase_add_loop_test(t, references_that_do_not_resolve_are_asked_for, 0, 2);
     tcase_add_loop_test(t, many_ask_for_the_same, 0, 2);
+    tcase_add_loop_test(t, what_the_peer_forgot_is_sent_by_addresses_of_ours, 0, 2);
     tcase_add_loop_test(t, what_cannot_be_stored_is_asked_for_once, 0, 2);
     tcase_add_test(t, once_asked_for_they_are_held_again);
     tcase_add_test(t, lanes_are_lost_while_bytes_are_asked_for);

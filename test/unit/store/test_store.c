@@ -207,6 +207,49 @@ START_TEST(what_was_filled_is_matched)
 END_TEST
 
 /* Of two copies the one is taken that the peer is likely to hold, whichever came first. */
+static uint32_t part_most; /* of what is alike */
+
+static uint32_t takes_some(void *arg, const struct segment_id *id, uint32_t source, uint32_t off,
+                           uint32_t len, bool *takes)
+{
+    uint32_t alike = 1 + roll(part_most);
+    (void)arg;
+    ck_assert_uint_eq(source, NEAR);
+    ck_assert_uint_eq(id->epoch, 77);
+    ck_assert_uint_lt(off, CORPUS);
+    *takes = roll(2) == 0;
+    return alike < len ? alike : len;
+}
+
+/* What is no good in another node's segment is stored as ours, and matched there. _i: how it is cut up. */
+static const uint32_t parts_most[] = {1, 30, 100, 1000, 100000};
+
+START_TEST(what_nobody_takes_becomes_ours)
+{
+    static const struct segment_id id = {77, 1};
+    uint8_t *bytes = corpus_new();
+    part_most = parts_most[_i];
+    for (uint32_t off = 0; off < CORPUS; off += STORE_TAKE_MOST_BYTES) {
+        struct slice out;
+        ck_assert_int_eq(store_fill(near, NEAR, &id, off, bytes + off, STORE_TAKE_MOST_BYTES, &out), 0);
+        chunk_unref(out.chunk);
+    }
+    struct store_counters before, after;
+    for (unsigned turn = 0; turn < 4; turn++) {
+        struct store_stream stream = {.takes = takes_some};
+        struct arrival a = {.expected = bytes};
+        store_read_counters(near, &before);
+        for (uint32_t at = 0; at < CORPUS; at += STORE_TAKE_MOST_BYTES)
+            ck_assert_int_eq(store_take(near, &stream, bytes + at, STORE_TAKE_MOST_BYTES, arrive, &a), 0);
+        store_stream_end(near, &stream);
+        store_read_counters(near, &after);
+    }
+    uint64_t appended = after.appended_bytes - before.appended_bytes;
+    ck_assert_uint_lt(appended, CORPUS); /* less and less */
+    free(bytes);
+}
+END_TEST
+
 START_TEST(what_a_third_node_filled_is_not_preferred)
 {
     enum { PEER = 5, THIRD = 77, FILLED = 8192 };
@@ -394,6 +437,7 @@ int main(void)
     tcase_add_test(t, a_short_message_uses_what_is_known_of_it);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
+    tcase_add_loop_test(t, what_nobody_takes_becomes_ours, 0, 5);
     tcase_add_test(t, what_a_third_node_filled_is_not_preferred);
     tcase_add_loop_test(t, many_short_sessions_leave_room_for_long_ones, 0, 3);
     tcase_add_test(t, spans_out_of_bounds_are_refused);
