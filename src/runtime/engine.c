@@ -262,8 +262,7 @@ static void stop(struct node *n, int exit_code)
 static void apply(struct node *n, struct config *config)
 {
     char keys[CONFIG_KEYS_BYTES] = "";
-    if (config_restart_needed(n->boot_config, config, keys, sizeof(keys)) > 0)
-        log_warn("needs a restart to take effect: %s", keys);
+    config_restart_needed(n->boot_config, config, keys, sizeof(keys)); /* the keeper logs them */
     struct landscape *l = NULL;
     int err = peers_landscape(n, &l, config);
     if (err == 0) {

@@ -225,6 +225,8 @@ def test_what_needs_a_restart_is_said():
         needed = reloaded(reload_sections(pair.near, sections, {"node": {"workers": "3"}, "intercept": {"port": 3130}},
                                           "[class gold]\nports = 1-65535\n"))
         assert "workers" in needed and "port" in needed, needed
+        pair.near.wait_log(r"need a restart: .*" + re.escape(needed), PATIENCE_S)
+        assert pair.near.log().count(needed) == 1, pair.near.log()
         with connected(bed.client, bed.server) as (client, conn):  # the rest is applied
             echo_once(client, conn)
             assert session_of(pair.near, client)["class"] == "gold"
