@@ -23,6 +23,7 @@ struct keeper_engine_start {
     int keeper_fd;      /* the engine's end of the one-way pair: notes to the keeper, events from it */
     int keeper_call_fd; /* the engine's end of the pair for verbs that are answered */
     int control_fd;     /* listening unix socket for hawserctl, or -1 */
+    int store_error; /* -errno: the store's folder could not be made, which is logged; it is not to be used */
     const char *config_path;
 };
 

@@ -4,6 +4,7 @@
 #ifndef HAWSER_KEEPER_SETUP_H
 #define HAWSER_KEEPER_SETUP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -45,8 +46,14 @@ int keeper_control_open(struct keeper_control *out, const char *path, const stru
 /* Close it and unlink what we made. A closed one (fd -1) is fine. */
 void keeper_control_close(struct keeper_control *control);
 
-/* Make the store folder (0700, the user's) and, as root's, the folders above it. One that is there and
- * belongs to somebody else is taken over only while it is empty: the path may be a mistake. */
+/* Make the store folder (0700, the user's) and, as root's, the folders above it. One that is there is taken
+ * over only while it is root's and empty: the path may be a mistake. The user's own gets its mode. What was
+ * changed of one that was there is logged. */
 int keeper_store_make(const char *path, const struct keeper_user *user, char error[static CONFIG_ERROR_MAX]);
+/* What keeper_store_make would fail with, and -EROFS also for a store that could only be read. Changes
+ * nothing. */
+int keeper_store_check(const char *path, const struct keeper_user *user, char error[static CONFIG_ERROR_MAX]);
+/* A name that is wrong is for its author to mend; a disk that failed must not end what does without one. */
+bool keeper_store_can_wait(int err);
 
 #endif

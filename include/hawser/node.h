@@ -97,6 +97,7 @@ struct node {
     struct mux_memory memory;
     struct budget store_memory; /* of all homes' stores; cap 0: there are none */
     struct shelving *shelving;  /* of those stores; NULL: in memory only */
+    int store_error;            /* why shelving is NULL though there is a folder, or 0 */
     struct toucher *toucher;    /* of those stores; NULL: too few processors */
     uint64_t store_seed;        /* of those stores, where they are on disk: the same after each start */
     struct greeter_world greeter_world;

@@ -333,10 +333,11 @@ static json_t *bypass_json(struct node *n)
 /* What of the stores is on disk; null: nothing is meant to be. */
 static json_t *disk_json(const struct node *n)
 {
-    struct shelf_counters c;
-    if (n->shelving == NULL)
+    struct shelf_counters c = {.error = n->store_error};
+    if (n->shelving != NULL)
+        shelving_read_counters(n->shelving, &c);
+    else if (c.error == 0)
         return json_null();
-    shelving_read_counters(n->shelving, &c);
     json_t *disk = json_pack("{s:o}", "error", c.error != 0 ? json_string(err_text(c.error)) : json_null());
     const struct {
         const char *name;

@@ -292,8 +292,8 @@ const struct config_option config_options[] = {
      .absent = "the store is in memory only and cold after a restart",
      .syntax = "FOLDER",
      .help = "The folder of the store, an absolute path: what both ends remember outlives a restart there. "
-             "It is made where it is missing, and for this node alone. hawserd does not start with a folder "
-             "that is somebody "
+             "It is made where it is missing, and for this node alone; an empty one of root's is taken over. "
+             "hawserd does not start with one that is somebody "
              "else's; when the disk is full or fails it goes on in memory only. Without it the link's rate "
              "is learned "
              "anew, too."},

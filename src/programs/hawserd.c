@@ -1,4 +1,5 @@
 /* hawserd(8): the options, then the keeper (keeper.h), which starts the engine (engine.h). */
+#include <errno.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -30,6 +31,27 @@ static int usage_error(const char *why)
     return EXIT_USAGE;
 }
 
+/* What the start would say of the store's folder. 0: it would go on. */
+static int check_store(const struct config *c, char error[static CONFIG_ERROR_MAX])
+{
+    struct keeper_user user;
+    if (c->store_path == NULL)
+        return 0;
+    int err = keeper_user_find(c->user, &user, error);
+    if (err == 0)
+        err = keeper_store_check(c->store_path, &user, error);
+    if (err == -EACCES && geteuid() != 0) {
+        fprintf(stderr,
+                "[store] path = %s: only root can look at that folder; run this as root to have it checked, "
+                "too\n",
+                c->store_path);
+        return 0;
+    }
+    if (err < 0)
+        fprintf(stderr, "%s\n", error);
+    return keeper_store_can_wait(err) ? 0 : err;
+}
+
 static int check_file(const char *path)
 {
     char error[CONFIG_ERROR_MAX] = "";
@@ -44,6 +66,8 @@ static int check_file(const char *path)
     if (err < 0)
         fprintf(stderr, "%s\n", error);
     else
+        err = check_store(c, error);
+    if (err == 0)
         printf("%s: good\n", path);
     identity_free(own);
     config_unref(c);

@@ -103,7 +103,7 @@ static int start_shelving(struct node *n, const struct config *c)
 {
     uint64_t waiting_most = n->store_memory.cap / 4;
     uint8_t secret[IDENTITY_SECRET_BYTES];
-    if (c->store_path == NULL || n->store_memory.cap == 0)
+    if (c->store_path == NULL || n->store_error < 0 || n->store_memory.cap == 0)
         return 0;
     int err = identity_secret(n->identity, "hawser store samples", secret);
     if (err < 0)
@@ -207,6 +207,7 @@ int engine_start(struct node **out, const struct keeper_engine_start *start)
         return -ENOMEM;
     n->intercept_fd[0] = n->intercept_fd[1] = n->tunnel_fd = -1;
     n->control_fd = start->control_fd;
+    n->store_error = start->store_error;
     n->boot_config = config_ref(start->config);
     n->started_us = clock_now_us();
     TAILQ_INIT(&n->peers);

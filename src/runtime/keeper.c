@@ -52,6 +52,7 @@ struct keeper {
     struct identity *identity;
     struct keeper_user user;
     struct keeper_control control;
+    int store_error;           /* why the engine has to do without its folder, or 0 */
     struct keeper_verbs verbs; /* holds the kernel */
 
     int signal_fd;
@@ -68,14 +69,13 @@ struct keeper {
 
 /* ---- the machine ---- */
 
-/* A name that is wrong is for its author to mend; a disk that failed must not end what does without one. */
-static int store_prepare(const struct config *c, const struct keeper_user *user,
-                         char error[static CONFIG_ERROR_MAX])
+static int store_prepare(struct keeper *k, const char *path, char error[static CONFIG_ERROR_MAX])
 {
-    int err = keeper_store_make(c->store_path, user, error);
-    if (err != -EROFS && err != -ENOSPC && err != -EDQUOT && err != -EIO)
+    int err = keeper_store_make(path, &k->user, error);
+    k->store_error = keeper_store_can_wait(err) ? err : 0;
+    if (k->store_error == 0)
         return err;
-    log_error("%s", error);
+    log_error("%s. It is so until hawserd is started again", error);
     error[0] = '\0';
     return 0;
 }
@@ -91,8 +91,9 @@ static int machine_prepare(struct keeper *k, char error[static CONFIG_ERROR_MAX]
     /* The socket first: it tells whether another hawserd lives, before anything of that one's is touched. */
     if (err == 0 && c->control != NULL)
         err = keeper_control_open(&k->control, c->control, &k->user, error);
+    k->store_error = 0;
     if (err == 0 && c->store_path != NULL)
-        err = store_prepare(c, &k->user, error);
+        err = store_prepare(k, c->store_path, error);
     return err;
 }
 
@@ -157,6 +158,7 @@ static _Noreturn void engine_child(const struct keeper *k, pid_t parent, int not
         .keeper_fd = note_fd,
         .keeper_call_fd = call_fd,
         .control_fd = k->control.fd,
+        .store_error = k->store_error,
         .config_path = k->config_path,
     };
     const int keep[] = {note_fd, call_fd, k->control.fd};

@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -185,7 +186,9 @@ static int make_above(const char *path)
     return err;
 }
 
-/* 1 empty, 0 not, or -errno. */
+/* ---- the store's folder ---- */
+
+/* 1 empty, as a file system just made also is, 0 not, or -errno. */
 static int folder_is_empty(int folder)
 {
     int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -199,52 +202,137 @@ static int folder_is_empty(int folder)
     int empty = 1;
     const struct dirent *entry;
     while (empty && (entry = readdir(dir)) != NULL)
-        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+        empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+                strcmp(entry->d_name, "lost+found") == 0;
     closedir(dir);
     return empty;
 }
 
-static int store_give(int folder, const struct keeper_user *user)
+static int store_fail(int err, const char *path, const struct keeper_user *user,
+                      char error[static CONFIG_ERROR_MAX])
+{
+    if (err == -ENOTEMPTY)
+        snprintf(
+            error, CONFIG_ERROR_MAX,
+            "[store] path = %s: the folder is not empty and belongs to somebody else; name an empty one, or "
+            "one that is not there yet (the files of an older store must belong to the engine's user, %s)",
+            path, user->name);
+    else if (err == -EEXIST)
+        snprintf(error, CONFIG_ERROR_MAX,
+                 "[store] path = %s: the folder is another user's; name one that is not there yet, or, if "
+                 "this one "
+                 "is meant, give it to the engine's user: chown %s %s",
+                 path, user->name, path);
+    else
+        snprintf(
+            error, CONFIG_ERROR_MAX,
+            "[store] path = %s: %s; name a folder that can be made and written to, or take the line out: the "
+            "store is then in memory only",
+            path, err_text(err));
+    return err;
+}
+
+enum store_state { STORE_FINE, STORE_OPEN_TO_OTHERS, STORE_FREE /* empty, and root's */ };
+
+/* One of the above; -ENOTEMPTY, -EEXIST: it is another's, without and with nothing in it; or another
+ * -errno. */
+static int store_judge(int folder, const struct keeper_user *user)
 {
     struct stat is;
     if (fstat(folder, &is) < 0)
         return -errno;
     if (is.st_uid == user->uid)
-        return 0;
+        return (is.st_mode & 07777) == 0700 ? STORE_FINE : STORE_OPEN_TO_OTHERS;
     int empty = folder_is_empty(folder);
     if (empty <= 0)
         return empty < 0 ? empty : -ENOTEMPTY;
-    /* Ours, then its mode, then the user's: this way CAP_CHOWN is enough, also for a folder of a former user.
-     */
+    return is.st_uid == 0 || is.st_uid == geteuid() ? STORE_FREE : -EEXIST;
+}
+
+/* Ours, then its mode, then the user's: this way CAP_CHOWN is enough. */
+static int store_give(int folder, const struct keeper_user *user)
+{
     return fchown(folder, geteuid(), (gid_t)-1) < 0 || fchmod(folder, 0700) < 0 ||
                    fchown(folder, user->uid, user->gid) < 0
                ? -errno
                : 0;
 }
 
+static int store_settle(int folder, const char *path, const struct keeper_user *user, bool made)
+{
+    int state = store_judge(folder, user);
+    if (state <= STORE_FINE)
+        return state;
+    int err = store_give(folder, user);
+    if (state == STORE_OPEN_TO_OTHERS) {
+        if (err == 0)
+            log_info("[store] path = %s: others could look into the folder; its mode is 0700 now", path);
+        else
+            log_warn(
+                "[store] path = %s: others may look into the folder, and that cannot be changed (%s); try: "
+                "chmod 0700 %s",
+                path, err_text(err), path);
+        return 0;
+    }
+    if (err == 0 && !made)
+        log_info("[store] path = %s: the folder was root's and empty; it is %s's now, with mode 0700", path,
+                 user->name);
+    return err;
+}
+
 int keeper_store_make(const char *path, const struct keeper_user *user, char error[static CONFIG_ERROR_MAX])
 {
     int err = make_above(path);
-    if (err == 0 && mkdir(path, 0700) < 0 && errno != EEXIST)
+    bool made = err == 0 && mkdir(path, 0700) == 0;
+    if (err == 0 && !made && errno != EEXIST)
         err = -errno;
     int folder = err < 0 ? -1 : open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (err == 0)
-        err = folder < 0 ? -errno : store_give(folder, user);
+        err = folder < 0 ? -errno : store_settle(folder, path, user, made);
     if (folder >= 0)
         close(folder);
-    if (err == -ENOTEMPTY)
-        snprintf(error, CONFIG_ERROR_MAX,
-                 "[store] path = %s: the folder is not empty and belongs to somebody else; name an empty "
-                 "one, or one "
-                 "that is not there yet (the files of an older store must belong to the engine's user, %s)",
-                 path, user->name);
-    else if (err < 0)
-        snprintf(
-            error, CONFIG_ERROR_MAX,
-            "[store] path = %s: %s; name a folder that can be made and written to, or take the line out: "
-            "the store is then in memory only",
-            path, err_text(err));
-    return err;
+    return err < 0 ? store_fail(err, path, user, error) : 0;
+}
+
+/* Of the path, as far as it is there: a descriptor, or -errno. */
+static int nearest_open(const char *path, bool *whole)
+{
+    char at[PATH_MAX];
+    struct stat is;
+    if (strlen(path) >= sizeof(at))
+        return -ENAMETOOLONG;
+    strcpy(at, path);
+    *whole = true;
+    while (lstat(at, &is) < 0) {
+        char *slash = strrchr(at, '/');
+        if (errno != ENOENT || slash == NULL)
+            return -errno;
+        slash[slash == at] = '\0';
+        *whole = false;
+    }
+    int fd = open(at, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+int keeper_store_check(const char *path, const struct keeper_user *user, char error[static CONFIG_ERROR_MAX])
+{
+    bool whole = false;
+    struct statvfs on;
+    int folder = nearest_open(path, &whole), err = folder < 0 ? folder : 0;
+    if (err == 0 && whole)
+        err = store_judge(folder, user);
+    if (err >= 0 && (fstatvfs(folder, &on) < 0 || (on.f_flag & ST_RDONLY) != 0))
+        err = -EROFS;
+    if (err >= 0 && !whole && faccessat(folder, ".", W_OK | X_OK, AT_EACCESS) < 0)
+        err = -errno;
+    if (folder >= 0)
+        close(folder);
+    return err < 0 ? store_fail(err, path, user, error) : 0;
+}
+
+bool keeper_store_can_wait(int err)
+{
+    return err == -EROFS || err == -ENOSPC || err == -EDQUOT || err == -EIO;
 }
 
 /* ---- the control socket ---- */

@@ -61,7 +61,7 @@ int links_load(struct node *n)
 {
     const char *folder = n->boot_config->store_path;
     char *text = NULL, *rest = NULL;
-    if (folder == NULL)
+    if (folder == NULL || n->store_error < 0)
         return 0;
     int err = links_file_new(&n->links_file, folder);
     if (err < 0)

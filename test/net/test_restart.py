@@ -4,11 +4,12 @@ next to nothing."""
 import contextlib
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
 
-from bed import Bed, main, wait_for
+from bed import Bed, conf_text, main, program, wait_for
 from bed_hosts import end_groups
 from peers import PATIENCE_S
 
@@ -208,6 +209,43 @@ def test_the_smaller_folder_decides():
         assert cost(ends, lambda: down(bed, web, "blob0")) > 14_000_000
 
 
+def check_file(daemon):
+    return daemon.host.run([program("hawserd"), "-t", "-c", daemon.conf_path], check=False)
+
+
+def test_whose_the_folder_is():
+    """Root's empty one is taken, which is said, once; so is that others could look in. Another user's is left alone."""
+    with Bed("lan") as bed:
+        place = os.path.join(bed.folder, "place")
+        sections = {**bed.near_sections(), "store": {"path": place}}
+
+        def start():
+            return bed.hawserd(bed.near, conf_text(sections), name="branch")
+
+        def log_of_a_run():
+            daemon = start()
+            daemon.wait_log(r" is ready", PATIENCE_S)
+            daemon.kill()
+            assert daemon.wait(PATIENCE_S) == 0
+            return daemon.log()
+
+        taken, closed = "the folder was root's and empty; it is ", "others could look into the folder; its mode is 0700 now"
+        os.mkdir(place, 0o755)
+        assert log_of_a_run().count(taken) == 1
+        assert taken not in log_of_a_run()
+        os.chmod(place, 0o755)
+        assert log_of_a_run().count(closed) == 1
+        assert closed not in log_of_a_run() and os.stat(place).st_mode & 0o7777 == 0o700
+        shutil.rmtree(place)
+        os.mkdir(place, 0o755)
+        os.chown(place, 1234, 1234)
+        daemon = start()
+        assert daemon.wait(PATIENCE_S) == 1
+        for said in (daemon.log(), check_file(daemon).stderr):
+            assert "another user's" in said and f" {place}\n" in said, said
+        assert check_file(daemon).returncode == 1 and os.stat(place).st_uid == 1234
+
+
 def test_a_full_disk_means_memory_only():
     with Bed("lan") as bed, contextlib.ExitStack() as stack:
         place = folder(bed, "near")
@@ -240,6 +278,10 @@ def test_a_disk_that_is_read_only_does_not_end_acceleration():
         web.file("blob", SIZE)
         down(bed, web, "blob")
         ends.pair.near.wait_log(r"\[store\] path = .*Read-only file system; name a folder", PATIENCE_S)
+        assert "No such file" not in ends.pair.near.log(), ends.pair.near.log()
+        assert ends.pair.near.ctl("store")["disk"]["error"] == "Read-only file system"
+        check = check_file(ends.pair.near)
+        assert check.returncode == 0 and "Read-only file system; name a folder" in check.stderr, check
         assert cost(ends, lambda: down(bed, web, "blob")) < AGAIN
 
 

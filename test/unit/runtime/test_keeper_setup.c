@@ -305,6 +305,92 @@ START_TEST(store_in_an_empty_folder_of_roots)
 }
 END_TEST
 
+static void owner_and_mode(const char *path, uid_t uid, mode_t mode)
+{
+    struct stat is;
+    ck_assert_int_eq(stat(path, &is), 0);
+    ck_assert_uint_eq(is.st_uid, uid);
+    ck_assert_uint_eq(is.st_mode & 07777, mode);
+}
+
+START_TEST(store_in_an_empty_folder_of_another_user)
+{
+    enum { ANOTHER = 1234 };
+    if (geteuid() != 0)
+        return;
+    ck_assert_int_eq(mkdir(at("theirs"), 0755), 0);
+    ck_assert_int_eq(chown(at("theirs"), ANOTHER, ANOTHER), 0);
+    ck_assert_int_lt(keeper_store_make(at("theirs"), &user, error), 0);
+    ck_assert_ptr_nonnull(strstr(error, "another user's"));
+    ck_assert_ptr_nonnull(strstr(error, "chown nobody "));
+    owner_and_mode(at("theirs"), ANOTHER, 0755);
+}
+END_TEST
+
+START_TEST(store_of_the_user_is_closed_to_others)
+{
+    static const mode_t modes[] = {0755, 0777, 0750, 01777};
+    for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++) {
+        ck_assert_int_eq(keeper_store_make(at("store"), &user, error), 0);
+        put_file(at("store/segment"), "x", 1);
+        ck_assert_int_eq(chmod(at("store"), modes[i]), 0);
+        ck_assert_int_eq(keeper_store_make(at("store"), &user, error), 0);
+        owner_and_mode(at("store"), user.uid, 0700);
+    }
+}
+END_TEST
+
+START_TEST(store_on_a_fresh_file_system)
+{
+    ck_assert_int_eq(mkdir(at("disk"), 0755), 0);
+    ck_assert_int_eq(mkdir(at("disk/lost+found"), 0700), 0);
+    ck_assert_int_eq(keeper_store_make(at("disk"), &user, error), 0);
+    owner_and_mode(at("disk"), user.uid, 0700);
+    owner_and_mode(at("disk/lost+found"), geteuid(), 0700);
+}
+END_TEST
+
+/* The same words, and nothing is made or changed. */
+static void check_says(const char *path)
+{
+    char said[CONFIG_ERROR_MAX] = "";
+    struct stat before, after;
+    bool there = stat(path, &before) == 0;
+    int err = keeper_store_check(path, &user, said);
+    ck_assert_int_eq(stat(path, &after) == 0, there);
+    if (there) {
+        ck_assert_uint_eq(after.st_uid, before.st_uid);
+        ck_assert_uint_eq(after.st_mode, before.st_mode);
+    }
+    error[0] = '\0';
+    ck_assert_int_eq(keeper_store_make(path, &user, error), err);
+    ck_assert_str_eq(said, error);
+}
+
+START_TEST(store_check_says_what_the_start_would)
+{
+    check_says(at("new/store"));
+    check_says(at("new/store")); /* it is made now */
+    ck_assert_int_eq(chmod(at("new/store"), 0755), 0);
+    check_says(at("new/store"));
+    ck_assert_int_eq(mkdir(at("empty"), 0755), 0);
+    check_says(at("empty"));
+    put_file(at("file"), "x", 1);
+    check_says(at("file"));
+    check_says(at("file/store"));
+    ck_assert_int_eq(symlink("nowhere", at("dangling")), 0);
+    check_says(at("dangling"));
+    ck_assert_int_eq(mkdir(at("theirs"), 0755), 0);
+    if (geteuid() == 0) {
+        ck_assert_int_eq(chown(at("theirs"), 1234, 1234), 0);
+        check_says(at("theirs"));
+        put_file(at("theirs/file"), "x", 1);
+        check_says(at("theirs"));
+        check_says(folder); /* root's, and not empty */
+    }
+}
+END_TEST
+
 START_TEST(store_that_is_a_file)
 {
     put_file(at("file"), "x", 1);
@@ -336,6 +422,10 @@ int main(void)
     tcase_add_test(tc, store_is_made_for_the_user);
     tcase_add_test(tc, store_of_somebody_else_is_left_alone);
     tcase_add_test(tc, store_in_an_empty_folder_of_roots);
+    tcase_add_test(tc, store_in_an_empty_folder_of_another_user);
+    tcase_add_test(tc, store_of_the_user_is_closed_to_others);
+    tcase_add_test(tc, store_on_a_fresh_file_system);
+    tcase_add_test(tc, store_check_says_what_the_start_would);
     tcase_add_test(tc, store_that_is_a_file);
     suite_add_tcase(suite, tc);
     SRunner *runner = srunner_create(suite);
