@@ -281,7 +281,8 @@ class EstimateTest(unittest.TestCase):
         text = self.file("a.txt", b"not a capture")
         self.assertRegex(self.fails("--pcap", text), "not a capture file.*tcpdump -s 0 -w FILE")
         self.assertRegex(self.fails("--pcap", self.folder), "not a capture file")
-        self.assertRegex(self.fails("--pcap", "/nowhere"), "correct the name")
+        for words in (("--pcap", "/nowhere"), ("--pcap", "-"), ("-",)):
+            self.assertRegex(self.fails(*words), r"correct the name \(standard input is not read\)")
         pipe, nowhere = (os.path.join(self.folder, name) for name in ("pipe", "nowhere"))
         os.mkfifo(pipe)
         os.symlink("gone", nowhere)
@@ -300,9 +301,10 @@ class EstimateTest(unittest.TestCase):
         self.assertRegex(self.fails(code=2), "give it the files")
         for words, advice in ((("--link", "fast"), "RATE,RTT"), (("--link", "1mbit"), "RATE,RTT"),
                               (("--link", "0mbit,1ms"), "RATE,RTT"), (("--store", "1M"), "64M or more"),
-                              (("--level", "20"), "0 to 19"), (("--no-such",), "usage")):
+                              (("--level", "20"), "0 to 19"), (("--no-such",), "--no-such")):
             with self.subTest(words=words):
-                self.assertRegex(self.fails(*words, text, code=2), advice)
+                said = self.fails(*words, text, code=2)
+                self.assertRegex(said, rf"^\S*hawser-estimate: .*{advice}.*\nhawser-estimate --help lists the options\n$")
 
     def test_a_capture_that_breaks_off(self):
         path = os.path.join(self.folder, "a.pcap")
@@ -312,6 +314,32 @@ class EstimateTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stderr, "ends in the middle .*: what came before counts")
         self.assertEqual(json.loads(done.stdout)["total"]["cold"]["bytes"], 1000)
+
+    def test_a_capture_of_nothing(self):
+        path = os.path.join(self.folder, "a.pcap")
+        write_pcap(path, [])
+        self.assertRegex(self.fails("--pcap", path), "nothing to count: nothing was captured.*tcpdump -s 0 -w FILE")
+        other = os.path.join(self.folder, "b.pcap")
+        write_pcap(other, connection(b"x" * 1000, b""))
+        self.assertEqual(self.estimate("--pcap", path, other)["total"]["cold"]["bytes"], 1000)
+
+    def test_a_capture_of_junk(self):
+        path = os.path.join(self.folder, "a.pcap")
+        for packets in ([], [b"\2" * 60]):
+            with self.subTest(packets=packets):
+                write_pcap(path, packets)
+                with open(path, "ab") as file:
+                    file.write(b"\xff" * 5000)
+                self.assertRegex(self.fails("--pcap", path), "nothing to count: what was captured cannot be read")
+
+    @unittest.skipIf(os.geteuid() != 0, "only root can become somebody else")
+    def test_a_folder_of_which_nothing_may_be_read(self):
+        for name in ("d/a.txt", "d/b.txt", "d/e/c.txt"):
+            self.file(name, b"x" * 100)
+        for name in ("d/a.txt", "d/b.txt", "d/e"):
+            os.chmod(os.path.join(self.folder, name), 0)
+        said = self.fails(os.path.join(self.folder, "d"), user="nobody")
+        self.assertRegex(said, "nothing to count: 3 files or folders could not be read; run it as")
 
     @unittest.skipIf(os.geteuid() != 0, "only root can become somebody else")
     def test_what_may_not_be_read(self):

@@ -58,7 +58,9 @@ struct capture {
     struct map connections;
     struct connection_list by_use;
     size_t count;
-    int err; /* of carrying: ends it all */
+    uint64_t packets; /* of all files */
+    bool damaged;     /* one of them */
+    int err;          /* of carrying: ends it all */
 };
 
 /* ---- bytes in order ---- */
@@ -342,7 +344,8 @@ static pcap_t *open_capture(const char *path, char error[static ERROR_MAX])
     if (file == NULL || fstat(fileno(file), &st) < 0) {
         int err = -errno;
         snprintf(error, ERROR_MAX, "cannot read %.300s: %s; %s", path, err_text(err),
-                 err == -ENOENT ? "correct the name" : "run it as a user who may read that");
+                 err == -ENOENT ? "correct the name (standard input is not read)"
+                                : "run it as a user who may read that");
         if (file != NULL)
             fclose(file);
         return NULL;
@@ -388,18 +391,22 @@ static int carry_capture(struct capture *c, const char *path, char error[static 
     struct pcap_pkthdr *header;
     const uint8_t *bytes;
     int got = 0;
+    uint64_t before = c->packets;
     pcap_t *p = open_capture(path, error);
     if (p == NULL)
         return -EINVAL;
     while (c->err == 0 && (got = pcap_next_ex(p, &header, &bytes)) == 1) {
         take_packet(c, pcap_datalink(p), header, bytes);
+        c->packets++;
         progress_add(c->run, header->caplen + 16);
     }
     while (!TAILQ_EMPTY(&c->by_use))
         end_connection(c, TAILQ_FIRST(&c->by_use));
+    c->damaged |= got == PCAP_ERROR;
     if (got == PCAP_ERROR && c->run->pass == PASS_COLD)
-        fprintf(stderr, "hawser-estimate: %s ends in the middle (%s): what came before counts\n", path,
-                pcap_geterr(p));
+        fprintf(stderr, "hawser-estimate: %s %s (%s)%s\n", path,
+                c->packets > before ? "ends in the middle" : "has no packet that can be read", pcap_geterr(p),
+                c->packets > before ? ": what came before counts" : "");
     pcap_close(p);
     if (c->err < 0)
         snprintf(error, ERROR_MAX, "cannot go on: %s; give it less at once, or a smaller --store",
@@ -415,6 +422,13 @@ int captures_carry(struct run *run, char *const paths[], struct skipped *skipped
     TAILQ_INIT(&c.by_use);
     for (size_t i = 0; err == 0 && paths[i] != NULL; i++)
         err = carry_capture(&c, paths[i], error);
+    if (err == 0 && (c.packets == 0 || (c.damaged && run->tally.count == 0))) {
+        snprintf(
+            error, ERROR_MAX,
+            "there is nothing to count: %s; capture while the traffic runs, with 'tcpdump -s 0 -w FILE tcp'",
+            c.damaged ? "what was captured cannot be read" : "nothing was captured, not one packet");
+        err = -ENODATA;
+    }
     map_clear(&c.connections);
     return err;
 }

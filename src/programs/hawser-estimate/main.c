@@ -2,6 +2,7 @@
  * deployed. */
 #include <errno.h>
 #include <getopt.h>
+#include <inttypes.h>
 #include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -116,8 +117,8 @@ static int parse_options(int argc, char **argv, struct options *o)
         case 'h':
             print_usage(stdout);
             return EXIT_FINE;
-        default:
-            print_usage(stderr);
+        default: /* getopt_long has said what is wrong */
+            fputs("hawser-estimate --help lists the options\n", stderr);
             return EXIT_USAGE;
         }
     }
@@ -126,7 +127,7 @@ static int parse_options(int argc, char **argv, struct options *o)
     if (wrong == NULL)
         return -1;
     complain(wrong);
-    print_usage(stderr);
+    fputs("hawser-estimate --help lists the options\n", stderr);
     return EXIT_USAGE;
 }
 
@@ -146,6 +147,36 @@ static int carry_passes(struct run *run, const struct options *o, char *const pa
     return err;
 }
 
+static int show(const struct options *o, struct run *run, const struct skipped *skipped)
+{
+    struct shown shown = {.tally = &run->tally,
+                          .skipped = skipped,
+                          .noun = o->pcap ? "CONNS" : "FILES",
+                          .level = o->level,
+                          .rate_bits_per_s = o->rate_bits_per_s,
+                          .rtt_us = o->rtt_us};
+    struct tally_type sum;
+    tally_sort(&run->tally);
+    tally_sum(&run->tally, &sum);
+    bool nothing = sum.passes[PASS_COLD].bytes == 0;
+    if (nothing && skipped->unreadable > 0) {
+        fprintf(stderr,
+                "hawser-estimate: there is nothing to count: %" PRIu64
+                " files or folders could not be read; run it as a user who may read them\n",
+                skipped->unreadable);
+        return EXIT_REFUSED;
+    }
+    if (nothing)
+        complain(o->pcap ? "there is nothing to count: the capture has no TCP connection with data"
+                         : "there is nothing to count: what was named is empty");
+    carry_read_store(run->carry, &shown.store);
+    if (o->json)
+        show_json(&shown);
+    else
+        show_text(&shown);
+    return EXIT_FINE;
+}
+
 static int estimate(const struct options *o, char *const paths[])
 {
     static struct run run;
@@ -160,28 +191,7 @@ static int estimate(const struct options *o, char *const paths[])
     run.bytes_total = PASSES * bytes;
     run.began_us = clock_now_us();
     run.shows_progress = isatty(STDERR_FILENO) == 1;
-    int code = EXIT_FINE;
-    if (carry_passes(&run, o, paths, &skipped, error) < 0) {
-        code = complain(error);
-    } else {
-        struct shown shown = {.tally = &run.tally,
-                              .skipped = &skipped,
-                              .noun = o->pcap ? "CONNS" : "FILES",
-                              .level = o->level,
-                              .rate_bits_per_s = o->rate_bits_per_s,
-                              .rtt_us = o->rtt_us};
-        tally_sort(&run.tally);
-        carry_read_store(run.carry, &shown.store);
-        struct tally_type sum;
-        tally_sum(&run.tally, &sum);
-        if (sum.passes[PASS_COLD].bytes == 0)
-            complain(o->pcap ? "there is nothing to count: the capture has no TCP connection with data"
-                             : "there is nothing to count: what was named is empty");
-        if (o->json)
-            show_json(&shown);
-        else
-            show_text(&shown);
-    }
+    int code = carry_passes(&run, o, paths, &skipped, error) < 0 ? complain(error) : show(o, &run, &skipped);
     carry_free(run.carry);
     return code;
 }
