@@ -18,12 +18,12 @@
  * "memory_bytes", "memory_cap_bytes", "accepting": true | false, "peers_up", "peers_total"}
  *
  * peers: [{"name", "state": "up" | "down", "lanes": [{"id", "role": "express" | "bulk", "state", "rtt_ms"}],
- * "rtt_ms" (null: down), "sessions", "opened", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes", "rate_mbit",
- * "reason": why it is down, or null, "dedup_percent": by references, with frames' headers, "zstd_percent": by
- * compression, "saved_percent": of the WAN, all in all, "in_saved_bytes", "out_saved_bytes": crossed as
- * references, "misses": frames here whose references did not resolve, "missed_bytes": sent again for the
- * peer's, "repeated_misses": of the peer's, for what had been sent again, "in_blocks", "in_raw_blocks",
- * "in_frame_bytes", "in_block_bytes", and out_ likewise}]
+ * "rtt_ms" (null: down), "sessions", "opened", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes",
+ * "rate_mbit", "reason": why it is down, or null, "dedup_percent": by references, with frames' headers,
+ * "zstd_percent": by compression, "saved_percent": of the WAN, all in all, "in_saved_bytes",
+ * "out_saved_bytes": crossed as references, "misses": frames here whose references did not resolve,
+ * "missed_bytes": sent again for the peer's, "repeated_misses": of the peer's, for what had been sent again,
+ * "in_blocks", "in_raw_blocks", "in_frame_bytes", "in_block_bytes", and out_ likewise}]
  *
  * lanes: [{"peer", "id", "role", "state", "address", "rtt_ms", "cwnd_bytes", "pacing_mbit", "delivery_mbit",
  * "retransmits", "in_bytes", "out_bytes", "level", "zstd_percent", "in_blocks" and so on as of peers}]
@@ -36,12 +36,12 @@
  * "wire_bytes", "wire_in_bytes", "in_saved_bytes", "out_saved_bytes", "saved_percent"}]
  *
  * store: {"enabled": true | false, "memory_bytes", "memory_cap_bytes", "held_bytes", "segments",
- * "evicted_segments", "oldest_s", "index_bytes", "hints", "taken_bytes": from hosts here, "matched_bytes": of
- * them, known already, "matches", "matched_percent", "filled_bytes": stored that peers sent, "misses",
- * "missed_bytes", "homes": [{"home": the worker, and the same for it alone}], "disk": null where it is in
- * memory only, else {"bytes", "size_bytes", "segments", "written_bytes", "read_bytes", "bad_records",
- * "bad_files", "unreadable_files", "removed_files", "skipped_bytes", "error": what stopped writing, while it
- * lasts, or null}}
+ * "evicted_segments", "uncollected_bytes": gone before they could be written to disk, "oldest_s",
+ * "index_bytes", "hints", "taken_bytes": from hosts here, "matched_bytes": of them, known already, "matches",
+ * "matched_percent", "filled_bytes": stored that peers sent, "misses", "missed_bytes", "homes": [{"home": the
+ * worker, and the same for it alone}], "disk": null where it is in memory only, else {"bytes", "size_bytes",
+ * "segments", "written_bytes", "read_bytes", "bad_records", "bad_files", "unreadable_files", "removed_files",
+ * "skipped_bytes", "error": what stopped writing, while it lasts, or null}}
  *
  * bypass: [{"number", "name", "count", "last_s_ago": null when never or not known, "text", "advice"}]
  *

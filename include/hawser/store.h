@@ -127,9 +127,10 @@ struct store_fresh {
     uint64_t memory_bytes;  /* of the segment: what a reference to its chunk keeps from being evicted */
     struct intervals parts; /* given */
 };
-/* Hand over what is new, in parts of at least least_bytes; shorter ones wait until they have grown. Segment
- * by segment, the one that has waited longest first, while visit returns true. What a segment holds does not
- * change any more, so other threads may read these parts while they hold a reference. True: all were visited.
+/* Hand over what is new, in parts of at least least_bytes; shorter ones wait until they have grown, at
+ * most a minute. Segment by segment, the one that has waited longest first, while visit returns true. What a
+ * segment holds does not change any more, so other threads may read these parts while they hold a reference.
+ * True: all were visited.
  */
 bool store_collect(struct store *s, uint32_t least_bytes, bool (*visit)(void *arg, struct store_fresh *fresh),
                    void *arg);

@@ -95,6 +95,8 @@ static const struct metric store_metrics[] = {
     {"filled_bytes", "hawser_store_filled_bytes_total", "counter", "Bytes stored that peers sent"},
     {"evicted_segments", "hawser_store_evicted_segments_total", "counter",
      "Segments that made room for others"},
+    {"uncollected_bytes", "hawser_store_uncollected_bytes_total", "counter",
+     "Bytes that left memory, or were too many small parts, before they could be written to disk"},
     {"cold_files", "hawser_store_cold_files", "gauge",
      "Segments known to be on disk, some in memory as well"},
     {"cold_hits", "hawser_store_cold_hits_total", "counter",

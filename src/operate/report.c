@@ -231,6 +231,7 @@ static json_t *home_json(const struct worker *w, uint64_t misses, uint64_t misse
                   {"matches", c.matches},
                   {"filled_bytes", c.filled_bytes},
                   {"evicted_segments", c.evicted_segments},
+                  {"uncollected_bytes", c.uncollected_bytes},
                   {"misses", misses},
                   {"missed_bytes", missed_bytes},
                   {"cold_files", c.cold_files},

@@ -11,18 +11,26 @@ static void leave_list(struct store *s, struct segment *g)
     TAILQ_REMOVE(&s->by_fresh, g, by_fresh);
 }
 
+/* Parts that wait, of all segments of its source: who fills every hundredth byte loses only his own. */
+static uint32_t *parts_of(struct store *s, const struct segment *g)
+{
+    return g->filler != NULL ? &g->filler->fresh_parts : &s->fresh_parts;
+}
+
 void fresh_note(struct store *s, struct segment *g, uint32_t from, uint32_t to)
 {
-    uint32_t was = g->fresh.count;
+    uint32_t was = g->fresh.count, *parts = parts_of(s, g);
     if (!s->collects)
         return;
-    if (s->fresh_parts >= STORE_FRESH_MOST || intervals_add(&g->fresh, from, to) < 0) {
+    if (*parts >= STORE_FRESH_MOST || intervals_add(&g->fresh, from, to) < 0) {
         s->counters.uncollected_bytes += to - from;
         return;
     }
-    s->fresh_parts += g->fresh.count - was;
-    if (was == 0)
-        TAILQ_INSERT_TAIL(&s->by_fresh, g, by_fresh);
+    *parts += g->fresh.count - was;
+    if (was > 0)
+        return;
+    g->fresh_since_us = segment_now_us(s);
+    TAILQ_INSERT_TAIL(&s->by_fresh, g, by_fresh);
 }
 
 void fresh_forget(struct store *s, struct segment *g)
@@ -30,7 +38,7 @@ void fresh_forget(struct store *s, struct segment *g)
     if (g->fresh.count == 0)
         return;
     leave_list(s, g);
-    s->fresh_parts -= g->fresh.count;
+    *parts_of(s, g) -= g->fresh.count;
     s->counters.uncollected_bytes += intervals_total(&g->fresh);
     intervals_clear(&g->fresh);
 }
@@ -56,11 +64,15 @@ bool store_collect(struct store *s, uint32_t least_bytes, bool (*visit)(void *ar
 {
     struct segment *g = TAILQ_FIRST(&s->by_fresh), *next;
     bool more = true;
+    uint64_t now_us = segment_now_us(s);
     for (; g != NULL && more; g = next) {
         next = TAILQ_NEXT(g, by_fresh);
+        bool long_enough = now_us - g->fresh_since_us >= STORE_FRESH_WAITS_US;
         uint32_t was = g->fresh.count;
-        struct intervals ready = take_ready(g, least_bytes);
-        s->fresh_parts -= was - g->fresh.count;
+        struct intervals ready = take_ready(g, long_enough ? 1 : least_bytes);
+        if (long_enough)
+            g->fresh_since_us = now_us;
+        *parts_of(s, g) -= was - g->fresh.count;
         if (g->fresh.count == 0)
             leave_list(s, g);
         struct store_fresh fresh = {

@@ -34,7 +34,8 @@ enum {
     STORE_SCAN_BYTES = 32 << 10, /* scanned at once: their buckets are on the way while the next are hashed */
     STORE_MATCHES_MOST = STORE_TAKE_MOST_BYTES / STORE_MATCH_MIN + 2,
     STORE_PENDING_MOST = 4096,
-    STORE_FRESH_MOST = 65536, /* parts that wait to be collected, of all segments */
+    STORE_FRESH_MOST = 16384,        /* parts that wait to be collected, of all segments of a source */
+    STORE_FRESH_WAITS_US = 60000000, /* then they go however short they are */
     STORE_RUN_FIRST_BYTES = 1024,
     STORE_RUN_LEAST_BYTES = 16 << 10,
     STORE_RUN_MOST_BYTES = 1 << 20,
@@ -53,6 +54,7 @@ struct filler {
     struct segment_list by_age;
     uint32_t segments;
     uint64_t memory_bytes, filled_bytes;
+    uint32_t fresh_parts; /* of its segments */
 };
 
 struct segment {
@@ -73,7 +75,8 @@ struct segment {
     uint64_t filled_bytes, memory_bytes;
     uint64_t touched[STORE_PAGES / 64]; /* pages that are counted */
     uint32_t ahead; /* a bit for each huge page that is counted and touched ahead, and not written yet */
-    struct intervals fresh; /* to be collected; not empty: in the store's list */
+    struct intervals fresh;  /* to be collected; not empty: in the store's list */
+    uint64_t fresh_since_us; /* since when the oldest of them may have waited */
     TAILQ_ENTRY(segment) by_fresh;
 };
 
@@ -123,7 +126,7 @@ struct store {
     uint32_t leftover_count;
 
     bool collects;
-    uint32_t fresh_parts;         /* of all segments */
+    uint32_t fresh_parts;         /* of own segments */
     struct segment_list by_fresh; /* the one that has waited longest first */
 
     struct cold cold;

@@ -165,7 +165,7 @@ class HawserctlTest(unittest.TestCase):
     def test_store(self):
         _, text = self.table("store", {"enabled": False, "used_bytes": 0})
         self.assertRegex(text, "^the store is off: .* give memory 128M or more\n$")
-        home = {"home": 0, "memory_bytes": 3 << 20, "segments": 4, "oldest_s": 75.2, "misses": 2}
+        home = {"home": 0, "memory_bytes": 3 << 20, "segments": 4, "oldest_s": 75.2, "misses": 2, "uncollected_bytes": 5120}
         lines, _ = self.table("store", {**home, "enabled": True, "memory_cap_bytes": 1 << 30, "matched_bytes": 2048,
                                         "taken_bytes": 4096, "matched_percent": 50, "homes": [home]})
         self.assertIn(["memory", "3.0M", "of", "1.0G"], lines)
@@ -177,6 +177,7 @@ class HawserctlTest(unittest.TestCase):
         _, text = self.table("store", {**home, "enabled": True, "disk": disk})
         self.assertIn("on disk    2.0G of 4.0G\nfiles      128\n", text)
         self.assertIn("damaged    1 records\n", text)
+        self.assertIn("not kept   5.0K: left memory, or were too many small parts,", text)
         self.assertNotIn("error", text)
         _, text = self.table("store", {**home, "enabled": True, "disk": {**disk, "error": "No space left on device"}})
         self.assertIn("disk error No space left on device: nothing is written while it lasts; make room", text)

@@ -237,6 +237,8 @@ static int print_store(json_t *answer, FILE *to)
     if (json_is_object(disk)) {
         print_fact(to, answer, "cold hits", "cold_hits", COLUMN_COUNT, NULL, " of segments on disk only");
         print_fact(to, answer, "came back", "cold_adopted", COLUMN_COUNT, NULL, " of them");
+        print_fact(to, answer, "not kept", "uncollected_bytes", COLUMN_BYTES, NULL,
+                   ": left memory, or were too many small parts, before they could be written");
         print_disk(disk, to);
     }
     if (json_array_size(homes) > 1) {

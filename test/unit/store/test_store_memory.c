@@ -517,6 +517,64 @@ START_TEST(short_parts_wait_until_they_have_grown)
 }
 END_TEST
 
+static uint64_t time_us;
+
+static uint64_t time_now_us(void *owner)
+{
+    (void)owner;
+    return time_us;
+}
+
+START_TEST(short_parts_wait_no_longer_than_a_minute)
+{
+    static const struct store_events events = {.now_us = time_now_us};
+    uint8_t *bytes = corpus_new();
+    struct collected c = {.visits_most = 100};
+    struct segment_id id = {.epoch = 6, .number = 1};
+    store_free(near);
+    near = store_of(MEMORY / 2, NEAR_EPOCH, &events, NULL);
+    store_collect_begin(near);
+    time_us = 1000;
+    fill_at(3, &id, bytes, 0, 300);
+    time_us += 59999999;
+    store_collect(near, 500, collect, &c);
+    ck_assert_uint_eq(c.bytes, 0);
+    time_us++;
+    store_collect(near, 500, collect, &c);
+    ck_assert_uint_eq(c.bytes, 300);
+    intervals_clear(&c.parts);
+    free(bytes);
+}
+END_TEST
+
+/* Seventeen segments with every 4096th byte filled: 70 KB of one peer, and nobody else loses any. */
+START_TEST(a_peer_of_many_small_parts_stops_only_itself)
+{
+    enum { SPARSE = 17, EVERY = 4096 };
+    uint8_t *bytes = corpus_new();
+    struct collected c = {.visits_most = 100};
+    struct store_counters counters;
+    store_collect_begin(near);
+    for (uint32_t i = 0; i < SPARSE; i++) {
+        struct segment_id id = {.epoch = 6, .number = i + 1};
+        struct slice out;
+        for (uint32_t at = 0; at < STORE_SEGMENT_BYTES - EVERY; at += EVERY) {
+            ck_assert_int_eq(store_fill(near, 3, &id, at, bytes, 1, &out), 0);
+            chunk_unref(out.chunk);
+        }
+    }
+    store_read_counters(near, &counters);
+    ck_assert_uint_gt(counters.uncollected_bytes, 0);
+    struct segment_id other = {.epoch = 7, .number = 1};
+    fill_at(4, &other, bytes, 0, 900000);
+    pass(bytes + 900000, CORPUS - 900000, STORE_TAKE_MOST_BYTES);
+    store_collect(near, 512, collect, &c);
+    ck_assert_uint_eq(c.bytes, CORPUS);
+    intervals_clear(&c.parts);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(what_goes_before_it_was_collected_is_counted)
 {
     uint8_t *bytes = corpus_new();
@@ -561,6 +619,8 @@ int main(void)
     t = case_of(s, "collect");
     tcase_add_test(t, what_is_new_is_collected_once);
     tcase_add_test(t, short_parts_wait_until_they_have_grown);
+    tcase_add_test(t, short_parts_wait_no_longer_than_a_minute);
+    tcase_add_test(t, a_peer_of_many_small_parts_stops_only_itself);
     tcase_add_test(t, what_goes_before_it_was_collected_is_counted);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);
