@@ -1,19 +1,14 @@
-#include "hawser/shelving.h"
-
 #include <assert.h>
 #include <errno.h>
-#include <pthread.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "hawser/clock.h"
-#include "hawser/config.h"
 #include "hawser/err.h"
 #include "hawser/log.h"
-#include "hawser/map.h"
 #include "hawser/mux.h"
-#include "hawser/remember.h"
 #include "hawser/store.h"
+#include "shelving_internal.h"
 
 /* Everything crosses by mail, there and back: parts to write, which bring back what the file's sample gained;
  * the questions of a start; then samples of files that were not read; and segments that the store wants from
@@ -24,283 +19,12 @@
  * each once, however many mails speak of it. */
 
 enum {
-    READS_AHEAD = 2,
     FETCHES_A_SECOND = 16,     /* segments that may come back for a hit: 256 MB, and 5 % of the home's time */
     JOB_COST_BYTES = 64 << 10, /* of a mail and its lists, at most */
     LAST_PART_LEAST_BYTES = 256, /* at the end nothing is waited for */
-    TRY_AGAIN_US = 30000000,     /* a disk that could not be written */
 };
 
-/* After a start: the next segment. */
-struct question {
-    struct mail mail; /* first */
-    struct home *home;
-    bool asked;
-    int found; /* of shelf_read */
-    struct shelf_segment segment;
-};
-
-/* A sample on its way. */
-struct telling {
-    struct mail mail; /* first */
-    struct home *home;
-    int found; /* of shelf_next_sample */
-    struct shelf_sample sample;
-};
-
-/* A segment that the store wants. */
-struct fetch {
-    struct mail mail; /* first */
-    struct home *home;
-    struct segment_id id;
-    int found; /* of shelf_fetch */
-    struct shelf_segment segment;
-};
-
-struct home {
-    struct shelving *shelving;
-    struct leg_host *host;
-    uint32_t number;
-    struct event second;
-    struct mail start;
-    struct question questions[READS_AHEAD];
-    bool full; /* nothing more fits, or nothing more is there */
-    bool stopped;
-    bool behind;     /* the disk is: more could be handed over */
-    struct map pins; /* by chunk: segments that wait to be written */
-    struct telling telling;
-    struct fetch fetch;
-    bool fetching;
-    unsigned fetched; /* in this second */
-    struct remember_pace pace;
-    unsigned proved_jobs;
-};
-
-struct shelving {
-    char *path;
-    uint64_t size_bytes, waiting_most, seed;
-    uint8_t pin[SHELF_PIN_BYTES];
-    struct loop *loop;
-    pthread_t thread;
-    struct home *homes[CONFIG_WORKERS_MAX];
-    uint32_t home_count;
-    struct map by_source;
-    _Atomic uint64_t waiting_bytes;
-    _Atomic uint64_t lost_bytes; /* there was no memory to hand them over */
-    _Atomic uint32_t reading;    /* homes that are not full yet */
-    _Atomic bool stopping;
-    struct mail begin;
-
-    struct shelf *shelf; /* the thread's; NULL: memory only */
-    bool failed;         /* the thread's */
-    uint64_t tried_us;   /* the thread's: when it failed, or was last tried again */
-
-    pthread_mutex_t lock;
-    struct shelf_counters counters;
-};
-
-/* ---- on the thread ---- */
-
-static void publish(struct shelving *s)
-{
-    struct shelf_counters now;
-    shelf_read_counters(s->shelf, &now);
-    pthread_mutex_lock(&s->lock);
-    s->counters = now;
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void set_error(struct shelving *s, int err)
-{
-    s->failed = true;
-    pthread_mutex_lock(&s->lock);
-    s->counters.error = err;
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void cannot_open(struct shelving *s, int err)
-{
-    set_error(s, err);
-    if (err == -EWOULDBLOCK)
-        log_error("[store] path = %s: another hawserd uses this folder; give each one of its own. This one "
-                  "keeps its store in memory only",
-                  s->path);
-    else
-        log_error("[store] path = %s: cannot use it: %s; the store is in memory only, and cold after a "
-                  "restart. Mend that, or name another folder, then restart",
-                  s->path, err_text(err));
-}
-
-static void cannot_write(struct shelving *s, int err)
-{
-    set_error(s, err);
-    s->tried_us = clock_now_us();
-    log_error(
-        "[store] path = %s: cannot write%s: %s; what is new is in memory only, and cold after a restart. "
-        "Mend that, or name another folder and restart; it is tried again each %d s",
-        s->path, err == -ENOSPC || err == -EDQUOT ? ", the disk is full" : "", err_text(err),
-        TRY_AGAIN_US / 1000000);
-}
-
-/* A segment that waits to be written, by one job or several. */
-struct pin {
-    unsigned jobs;
-    uint64_t bytes;
-};
-
-struct job {
-    struct mail mail; /* first */
-    struct home *home;
-    struct chunk *chunk;
-    struct pin *pin;
-    uint32_t source;
-    struct segment_id id;
-    struct intervals parts;
-    struct sample added;
-};
-
-static void take_job(struct mail *m);
-
-static void append(struct shelving *s, struct job *j)
-{
-    if (s->failed && clock_now_us() - s->tried_us >= TRY_AGAIN_US) {
-        shelf_try_again(s->shelf);
-        s->tried_us = clock_now_us();
-    }
-    int err = shelf_append(s->shelf, j->home->number, j->source, j->chunk, &j->parts, &j->added);
-    publish(s);
-    if (err < 0 && !s->failed)
-        cannot_write(s, err);
-    if (err < 0 || !s->failed)
-        return;
-    s->failed = false;
-    log_info("[store] path = %s: it can be written again", s->path);
-}
-
-static void write_job(struct mail *m)
-{
-    struct job *j = (struct job *)(void *)m;
-    struct shelving *s = j->home->shelving;
-    if (s->shelf != NULL)
-        append(s, j);
-    j->mail.deliver = take_job;
-    loop_post(j->home->host->loop, &j->mail);
-}
-
-static bool is_for(void *arg, uint32_t source, uint32_t number)
-{
-    const struct home *h = arg;
-    const struct shelving *s = h->shelving;
-    if (source != 0)
-        return map_get(&s->by_source, source) == h;
-    return number % s->home_count == h->number;
-}
-
-static void take_answer(struct mail *m);
-
-static void answer(struct mail *m)
-{
-    struct question *q = (struct question *)(void *)m;
-    struct home *h = q->home;
-    struct shelving *s = h->shelving;
-    if (s->shelf != NULL && !atomic_load(&s->stopping)) {
-        q->found = shelf_read(s->shelf, is_for, h, &q->segment);
-        publish(s);
-    }
-    q->mail.deliver = take_answer;
-    loop_post(h->host->loop, &q->mail);
-}
-
-static void take_sample(struct mail *m);
-
-static void tell(struct mail *m)
-{
-    struct telling *t = (struct telling *)(void *)m;
-    struct shelving *s = t->home->shelving;
-    t->found = 0;
-    if (!atomic_load(&s->stopping))
-        t->found = shelf_next_sample(s->shelf, is_for, t->home, &t->sample);
-    t->mail.deliver = take_sample;
-    loop_post(t->home->host->loop, &t->mail);
-}
-
-static void take_fetched(struct mail *m);
-
-static void read_back(struct mail *m)
-{
-    struct fetch *f = (struct fetch *)(void *)m;
-    struct shelving *s = f->home->shelving;
-    f->found = -ECANCELED;
-    if (!atomic_load(&s->stopping)) {
-        f->found = shelf_fetch(s->shelf, &f->id, &f->segment);
-        publish(s);
-    }
-    f->mail.deliver = take_fetched;
-    loop_post(f->home->host->loop, &f->mail);
-}
-
-/* What a peer has proved, on its way to disk or back. */
-struct proved_job {
-    struct mail mail; /* first */
-    struct home *home;
-    uint32_t peer, len;
-    int err;     /* of shelf_write_proved */
-    bool logged; /* what to do about it */
-    uint8_t entries[];
-};
-
-static struct proved_job *proved_job_new(struct home *h, uint32_t peer, const uint8_t *entries, size_t len)
-{
-    struct proved_job *j = malloc(sizeof(*j) + len);
-    if (j == NULL)
-        return NULL;
-    *j = (struct proved_job){.home = h, .peer = peer, .len = (uint32_t)len};
-    memcpy(j->entries, entries, len);
-    return j;
-}
-
-static void take_proved_job(struct mail *m);
-
-static void write_proved(struct mail *m)
-{
-    struct proved_job *j = (struct proved_job *)(void *)m;
-    struct shelving *s = j->home->shelving;
-    j->err = s->shelf != NULL ? shelf_write_proved(s->shelf, j->peer, j->entries, j->len) : 0;
-    struct shelf_counters c = {0};
-    if (j->err < 0 && !s->failed)
-        shelf_read_counters(s->shelf, &c);
-    if (c.error < 0) /* the whole disk's */
-        cannot_write(s, c.error);
-    j->logged = s->failed;
-    j->mail.deliver = take_proved_job;
-    loop_post(j->home->host->loop, &j->mail);
-}
-
-static void take_restored(struct mail *m);
-
-/* A peer that is no longer configured has no home. */
-static int hand_out_proved(void *arg, uint32_t peer, const uint8_t *entries, size_t len)
-{
-    struct shelving *s = arg;
-    struct home *h = map_get(&s->by_source, peer);
-    struct proved_job *j = h != NULL ? proved_job_new(h, peer, entries, len) : NULL;
-    if (j == NULL)
-        return h != NULL ? -ENOMEM : 0;
-    j->mail.deliver = take_restored;
-    loop_post(h->host->loop, &j->mail);
-    return 1;
-}
-
-static void *run(void *arg)
-{
-    struct shelving *s = arg;
-    pthread_setname_np(pthread_self(), "hawserd/shelf");
-    loop_run(s->loop);
-    chunk_thread_end();
-    return NULL;
-}
-
-/* ---- at home ---- */
+/* ---- what is handed over ---- */
 
 static uint64_t pin_key(const struct chunk *chunk)
 {
@@ -356,7 +80,7 @@ static bool post_job(void *arg, struct store_fresh *fresh)
         intervals_clear(&fresh->parts);
         return false;
     }
-    j->mail.deliver = write_job;
+    j->mail.deliver = shelf_job_write;
     j->home = h;
     j->chunk = chunk_ref(fresh->chunk);
     j->pin = pin;
@@ -375,7 +99,7 @@ static void hand_over(struct home *h, uint32_t least_bytes)
 
 static void fetch_next(void *arg);
 
-static void take_job(struct mail *m)
+void shelving_take_job(struct mail *m)
 {
     struct job *j = (struct job *)(void *)m;
     struct home *h = j->home;
@@ -402,11 +126,11 @@ static void fetch_next(void *arg)
         return;
     h->fetching = true;
     h->fetched++;
-    h->fetch.mail.deliver = read_back;
+    h->fetch.mail.deliver = shelf_job_fetch;
     loop_post(h->shelving->loop, &h->fetch.mail);
 }
 
-static void take_fetched(struct mail *m)
+void shelving_take_fetched(struct mail *m)
 {
     struct fetch *f = (struct fetch *)(void *)m;
     struct home *h = f->home;
@@ -428,11 +152,11 @@ static void take_fetched(struct mail *m)
 
 static void ask_for_samples(struct home *h)
 {
-    h->telling.mail.deliver = tell;
+    h->telling.mail.deliver = shelf_job_tell;
     loop_post(h->shelving->loop, &h->telling.mail);
 }
 
-static void take_sample(struct mail *m)
+void shelving_take_sample(struct mail *m)
 {
     struct telling *t = (struct telling *)(void *)m;
     struct home *h = t->home;
@@ -445,7 +169,7 @@ static void take_sample(struct mail *m)
 
 /* ---- what peers have proved ---- */
 
-static void take_restored(struct mail *m)
+void shelving_take_restored(struct mail *m)
 {
     struct proved_job *j = (struct proved_job *)(void *)m;
     if (remember_restore(j->home->host, j->peer, j->entries, j->len) < 0)
@@ -465,14 +189,14 @@ static void hand_over_proved(struct home *h)
         struct proved_job *j = r->fresh ? proved_job_new(h, r->peer, r->bytes, r->len) : NULL;
         if (j == NULL)
             continue; /* no memory: the next time */
-        j->mail.deliver = write_proved;
+        j->mail.deliver = shelf_job_write_proved;
         r->fresh = false;
         h->proved_jobs++;
         loop_post(h->shelving->loop, &j->mail);
     }
 }
 
-static void take_proved_job(struct mail *m)
+void shelving_take_proved(struct mail *m)
 {
     struct proved_job *j = (struct proved_job *)(void *)m;
     j->home->proved_jobs--;
@@ -505,7 +229,7 @@ static void ask(struct home *h)
         struct question *q = &h->questions[i];
         if (q->asked)
             continue;
-        *q = (struct question){.mail.deliver = answer, .home = h, .asked = true};
+        *q = (struct question){.mail.deliver = shelf_job_answer, .home = h, .asked = true};
         loop_post(h->shelving->loop, &q->mail);
     }
 }
@@ -536,7 +260,7 @@ static void adopt(struct home *h, struct shelf_segment *segment)
     intervals_clear(&segment->filled);
 }
 
-static void take_answer(struct mail *m)
+void shelving_take_answer(struct mail *m)
 {
     struct question *q = (struct question *)(void *)m;
     struct home *h = q->home;
@@ -561,7 +285,7 @@ static void take_answer(struct mail *m)
 }
 
 /* A home may ask from now on. */
-static void start_asking(struct mail *m)
+void shelving_start_asking(struct mail *m)
 {
     static const struct timeval second = {1, 0};
     struct home *h = (struct home *)(void *)((char *)m - offsetof(struct home, start));
@@ -576,27 +300,6 @@ static void start_asking(struct mail *m)
     event_assign(&h->second, loop_base(h->host->loop), -1, EV_PERSIST, on_second, h);
     event_add(&h->second, &second);
     ask(h);
-}
-
-static void open_shelf(struct mail *m)
-{
-    struct shelving *s = (struct shelving *)(void *)((char *)m - offsetof(struct shelving, begin));
-    int err = shelf_open(&s->shelf, s->path, s->size_bytes, s->seed, s->pin);
-    if (err < 0) {
-        cannot_open(s, err);
-        return;
-    }
-    shelf_read_proved(s->shelf, hand_out_proved, s);
-    publish(s);
-    if (s->counters.unreadable_files > 0)
-        log_warn(
-            "[store] path = %s: %llu files could not be opened, read or removed, and are left alone; look at "
-            "their owners and modes, or remove them",
-            s->path, (unsigned long long)s->counters.unreadable_files);
-    for (uint32_t i = 0; i < s->home_count; i++) {
-        s->homes[i]->start.deliver = start_asking;
-        loop_post(s->homes[i]->host->loop, &s->homes[i]->start);
-    }
 }
 
 /* ---- life ---- */
@@ -615,7 +318,7 @@ int shelving_new(struct shelving **out, const char *path, uint64_t size_bytes, u
     s->path = strdup(path);
     int err = s->path == NULL ? -ENOMEM : loop_new(&s->loop);
     if (err == 0)
-        err = -pthread_create(&s->thread, NULL, run, s);
+        err = -pthread_create(&s->thread, NULL, shelf_job_run, s);
     if (err == 0) {
         *out = s;
         return 0;
@@ -651,7 +354,7 @@ int shelving_set_home(struct shelving *s, uint32_t source, const struct leg_host
 void shelving_begin(struct shelving *s)
 {
     atomic_store(&s->reading, s->home_count);
-    s->begin.deliver = open_shelf;
+    s->begin.deliver = shelf_job_open;
     loop_post(s->loop, &s->begin);
 }
 
