@@ -25,21 +25,21 @@ enum {
 
 /* The folder at path, which exists, for files of up to size_bytes in all (counted in blocks of 4 KB). Files
  * that are damaged, of another version or of another node are removed, and the oldest beyond size_bytes; one
- * that cannot be opened or removed is stepped over, and keeps its room. 0, -EWOULDBLOCK (another process uses
- * it), or -errno. */
+ * that cannot be opened or removed is stepped over, and keeps its room. One that can only be read is opened,
+ * too: counters.error says why. 0, -EWOULDBLOCK (another process uses it), or -errno. */
 int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64_t seed,
                const uint8_t pin[static SHELF_PIN_BYTES]);
 void shelf_close(struct shelf *s);
 
 /* Append parts of a segment (a labelled chunk of SHELF_SEGMENT_BYTES) to its file, which is made where there
- * is none; the oldest other files go to make room. added: what the file's sample gained by it. 0, or -errno:
- * from the first error on nothing is written until shelf_try_again, so a full disk is not asked for each
- * part.
- */
+ * is none; the oldest other files go to make room. added: what the file's sample gained by it. 0: written, or
+ * skipped for want of room (skipped_bytes); or -errno: from the first error on nothing is written until
+ * shelf_try_again, so a full disk is not asked for each part. */
 int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct chunk *chunk,
                  const struct intervals *parts, struct sample *added);
-/* After an error: the next part is written once more. If that goes well, writing goes on. */
-void shelf_try_again(struct shelf *s);
+/* After an error: whether the folder can be written again, or another that has taken the place of one that
+ * was removed. 0: writing goes on; or -errno: -ENOMEM, -EMFILE, -ENFILE say nothing of the disk. */
+int shelf_try_again(struct shelf *s);
 
 /* What was read: the chunk with one reference (chunk_new_mapped, labelled), and what is filled in it. */
 struct shelf_segment {
@@ -83,7 +83,7 @@ struct shelf_counters {
     uint64_t bad_records, bad_files;    /* dropped: damaged, cut short, of another version or node */
     uint64_t unreadable_files;          /* left alone: they could not be opened, read or removed */
     uint64_t removed_files;             /* the oldest, for `size` */
-    uint64_t skipped_bytes;             /* not written after an error, or for want of room */
+    uint64_t skipped_bytes;             /* not written for want of room, or of a file to write to */
     int error;                          /* -errno that stopped writing, while it lasts; 0: none */
 };
 void shelf_read_counters(const struct shelf *s, struct shelf_counters *out);

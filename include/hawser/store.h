@@ -135,6 +135,9 @@ struct store_fresh {
 bool store_collect(struct store *s, uint32_t least_bytes, bool (*visit)(void *arg, struct store_fresh *fresh),
                    void *arg);
 
+/* These parts could not be written: while their segment is here, they are new once more. */
+void store_collect_again(struct store *s, const struct segment_id *id, const struct intervals *parts);
+
 /* A segment that was read back: chunk (chunk_new_mapped of STORE_SEGMENT_BYTES, labelled, given), what is
  * filled in it (taken over and emptied), its source (0: it was our own; it is never appended to again). Its
  * bytes are indexed. It comes as the oldest and evicts nothing; but where its source began to fill it anew

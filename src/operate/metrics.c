@@ -121,7 +121,7 @@ static const struct metric disk_metrics[] = {
      "Files left alone: they could not be opened, read or removed"},
     {"removed_files", "hawser_store_disk_removed_files_total", "counter", "Oldest files that made room"},
     {"skipped_bytes", "hawser_store_disk_skipped_bytes_total", "counter",
-     "Bytes not written: the disk was full, slow or broken"},
+     "Bytes not written for want of room, or of a file to write to"},
 };
 
 static void add_heading(struct lines *l, const struct metric *m)

@@ -21,7 +21,7 @@ static void publish(struct shelving *s)
 
 static void set_error(struct shelving *s, int err)
 {
-    s->failed = true;
+    atomic_store(&s->failed, true);
     pthread_mutex_lock(&s->lock);
     s->counters.error = err;
     pthread_mutex_unlock(&s->lock);
@@ -42,37 +42,57 @@ static void cannot_open(struct shelving *s, int err)
 
 static void cannot_write(struct shelving *s, int err)
 {
+    static const struct timeval second = {1, 0};
     set_error(s, err);
     s->tried_us = clock_now_us();
+    event_add(&s->second, &second);
     log_error(
-        "[store] path = %s: cannot write%s: %s; what is new is in memory only, and cold after a restart. "
+        "[store] path = %s: cannot write%s: %s; what is new is in memory only, and lost when it leaves it. "
         "Mend that, or name another folder and restart; it is tried again each %d s",
         s->path, err == -ENOSPC || err == -EDQUOT ? ", the disk is full" : "", err_text(err),
         TRY_AGAIN_US / 1000000);
 }
 
-static void append(struct shelving *s, struct job *j)
+/* A passing error uses up no time. */
+static void try_again(struct shelving *s)
 {
-    if (s->failed && clock_now_us() - s->tried_us >= TRY_AGAIN_US) {
-        shelf_try_again(s->shelf);
+    int err = shelf_try_again(s->shelf);
+    if (err != -ENOMEM && err != -EMFILE && err != -ENFILE)
         s->tried_us = clock_now_us();
-    }
-    int err = shelf_append(s->shelf, j->home->number, j->source, j->chunk, &j->parts, &j->added);
     publish(s);
-    if (err < 0 && !s->failed)
-        cannot_write(s, err);
-    if (err < 0 || !s->failed)
+    if (err < 0)
         return;
-    s->failed = false;
+    atomic_store(&s->failed, false);
+    event_del(&s->second);
     log_info("[store] path = %s: it can be written again", s->path);
+}
+
+static void on_second(evutil_socket_t fd, short what, void *arg)
+{
+    struct shelving *s = arg;
+    (void)fd;
+    (void)what;
+    if (clock_now_us() - s->tried_us >= TRY_AGAIN_US)
+        try_again(s);
+}
+
+void shelf_job_end(struct mail *m)
+{
+    struct shelving *s = (struct shelving *)(void *)((char *)m - offsetof(struct shelving, end));
+    if (s->shelf != NULL && atomic_load(&s->failed))
+        try_again(s);
 }
 
 void shelf_job_write(struct mail *m)
 {
     struct job *j = (struct job *)(void *)m;
     struct shelving *s = j->home->shelving;
-    if (s->shelf != NULL)
-        append(s, j);
+    if (s->shelf != NULL) {
+        j->err = shelf_append(s->shelf, j->home->number, j->source, j->chunk, &j->parts, &j->added);
+        publish(s);
+        if (j->err < 0 && !atomic_load(&s->failed))
+            cannot_write(s, j->err);
+    }
     j->mail.deliver = shelving_take_job;
     loop_post(j->home->host->loop, &j->mail);
 }
@@ -129,11 +149,11 @@ void shelf_job_write_proved(struct mail *m)
     struct shelving *s = j->home->shelving;
     j->err = s->shelf != NULL ? shelf_write_proved(s->shelf, j->peer, j->entries, j->len) : 0;
     struct shelf_counters c = {0};
-    if (j->err < 0 && !s->failed)
+    if (j->err < 0 && !atomic_load(&s->failed))
         shelf_read_counters(s->shelf, &c);
     if (c.error < 0) /* the whole disk's */
         cannot_write(s, c.error);
-    j->logged = s->failed;
+    j->logged = atomic_load(&s->failed);
     j->mail.deliver = shelving_take_proved;
     loop_post(j->home->host->loop, &j->mail);
 }
@@ -178,8 +198,11 @@ void shelf_job_open(struct mail *m)
         cannot_open(s, err);
         return;
     }
+    event_assign(&s->second, loop_base(s->loop), -1, EV_PERSIST, on_second, s);
     shelf_read_proved(s->shelf, hand_out_proved, s);
     publish(s);
+    if (s->counters.error < 0)
+        cannot_write(s, s->counters.error);
     if (s->counters.unreadable_files > 0)
         log_warn(
             "[store] path = %s: %llu files could not be opened, read or removed, and are left alone; look at "

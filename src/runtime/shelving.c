@@ -91,9 +91,12 @@ static bool post_job(void *arg, struct store_fresh *fresh)
     return may_wait(h->shelving);
 }
 
-/* What does not fit waits in the store, where it may be evicted. */
+/* What does not fit waits in the store, where it may be evicted; all does while the disk cannot be written.
+ */
 static void hand_over(struct home *h, uint32_t least_bytes)
 {
+    if (atomic_load(&h->shelving->failed) && !h->stopped)
+        return;
     h->behind = !may_wait(h->shelving) || !store_collect(h->host->store, least_bytes, post_job, h);
 }
 
@@ -103,6 +106,8 @@ void shelving_take_job(struct mail *m)
 {
     struct job *j = (struct job *)(void *)m;
     struct home *h = j->home;
+    if (j->err < 0 && !h->stopped)
+        store_collect_again(h->host->store, &j->id, &j->parts);
     remove_pin(h, j->pin, j->chunk);
     chunk_unref(j->chunk);
     intervals_clear(&j->parts);
@@ -363,6 +368,8 @@ void shelving_stop(struct shelving *s)
     if (s == NULL || s->loop == NULL)
         return;
     atomic_store(&s->stopping, true);
+    s->end.deliver = shelf_job_end;
+    loop_post(s->loop, &s->end);
     for (uint32_t i = 0; i < s->home_count; i++) {
         struct home *h = s->homes[i];
         h->stopped = true;
@@ -373,6 +380,8 @@ void shelving_stop(struct shelving *s)
     }
     loop_stop(s->loop);
     pthread_join(s->thread, NULL);
+    if (event_initialized(&s->second))
+        event_del(&s->second);
     loop_free(s->loop);
     s->loop = NULL;
     shelf_close(s->shelf);

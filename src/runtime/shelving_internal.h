@@ -73,10 +73,11 @@ struct shelving {
     _Atomic uint64_t lost_bytes; /* there was no memory to hand them over */
     _Atomic uint32_t reading;    /* homes that are not full yet */
     _Atomic bool stopping;
-    struct mail begin;
+    struct mail begin, end;
+    _Atomic bool failed; /* the disk cannot be written: what is new waits in the stores */
 
     struct shelf *shelf; /* the thread's; NULL: memory only */
-    bool failed;         /* the thread's */
+    struct event second; /* the thread's, while it failed */
     uint64_t tried_us;   /* the thread's: when it failed, or was last tried again */
 
     pthread_mutex_t lock;
@@ -97,6 +98,7 @@ struct job {
     uint32_t source;
     struct segment_id id;
     struct intervals parts;
+    int err; /* of shelf_append */
     struct sample added;
 };
 
@@ -117,6 +119,8 @@ struct proved_job *proved_job_new(struct home *h, uint32_t peer, const uint8_t *
 
 void *shelf_job_run(void *arg);
 void shelf_job_open(struct mail *m);
+/* Before the last mails: a disk that failed is tried once more. */
+void shelf_job_end(struct mail *m);
 void shelf_job_write(struct mail *m);
 void shelf_job_answer(struct mail *m);
 void shelf_job_tell(struct mail *m);

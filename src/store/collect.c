@@ -82,3 +82,14 @@ bool store_collect(struct store *s, uint32_t least_bytes, bool (*visit)(void *ar
     }
     return more;
 }
+
+void store_collect_again(struct store *s, const struct segment_id *id, const struct intervals *parts)
+{
+    struct segment *g = segment_find(s, id);
+    for (uint32_t i = 0; i < parts->count; i++) {
+        if (g != NULL)
+            fresh_note(s, g, parts->list[i].from, parts->list[i].to);
+        else
+            s->counters.uncollected_bytes += parts->list[i].to - parts->list[i].from;
+    }
+}

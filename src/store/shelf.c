@@ -13,12 +13,19 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "shelf_internal.h"
 
-enum { BLOCK_BYTES = 4096, FILE_SHARE_BYTES = 256 << 10, RECORDS_AT_ONCE = 32, SERIAL_DIGITS = 16 };
+enum {
+    BLOCK_BYTES = 4096,
+    FILE_SHARE_BYTES = 256 << 10,
+    RECORDS_AT_ONCE = 32,
+    SERIAL_DIGITS = 16,
+    PROBE_BYTES = SHELF_RECORD_MOST
+};
 
 static uint64_t on_disk(uint64_t bytes)
 {
@@ -265,10 +272,37 @@ static int take_folder(struct shelf *s)
         else if (one < 0)
             s->counters.unreadable_files++;
     }
-    s->next_serial = found.count > 0 ? found.list[found.count - 1] + 1 : 1;
+    uint64_t next = found.count > 0 ? found.list[found.count - 1] + 1 : 1;
+    s->next_serial = next > s->next_serial ? next : s->next_serial;
     free(found.list);
     if (err == 0 && make_room(s, 0, 0, NULL) < 0)
         return 0; /* what is there can be read */
+    return err;
+}
+
+/* A descriptor of it that nobody else has, or -errno. */
+static int open_folder(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), err;
+    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
+        return fd;
+    err = -errno;
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+/* Whether the folder takes what is new. */
+static int probe(struct shelf *s)
+{
+    struct iovec zeros[2] = {{s->window, PROBE_BYTES}, {NULL, 0}};
+    int err = make_room(s, PROBE_BYTES, 0, NULL);
+    if (err < 0)
+        return err;
+    memset(s->window, 0, PROBE_BYTES);
+    err = shelf_write_file(s, "probe.new", zeros);
+    if (err == 0 && unlinkat(s->folder, "probe.new", 0) < 0)
+        err = -errno;
     return err;
 }
 
@@ -284,20 +318,24 @@ int shelf_open(struct shelf **out, const char *path, uint64_t size_bytes, uint64
     sampler_init(&s->sampler, seed);
     s->size_bytes = size_bytes;
     memcpy(s->pin, pin, SHELF_PIN_BYTES);
-    s->folder = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int err = s->folder < 0 || flock(s->folder, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
-    s->window = err == 0 ? malloc(SHELF_WINDOW_BYTES) : NULL;
-    if (err == 0 && s->window == NULL)
+    s->folder = open_folder(path);
+    int err = s->folder < 0 ? s->folder : 0;
+    s->path = strdup(path);
+    s->window = malloc(SHELF_WINDOW_BYTES);
+    if (err == 0 && (s->path == NULL || s->window == NULL))
         err = -ENOMEM;
     if (err == 0 && getrandom(&s->salt, sizeof(s->salt), 0) != (ssize_t)sizeof(s->salt))
         err = -EIO;
     if (err == 0)
         err = take_folder(s);
-    if (err < 0)
+    if (err < 0) {
         shelf_close(s);
-    else
-        *out = s;
-    return err;
+        return err;
+    }
+    int cannot = probe(s);
+    s->counters.error = shelf_is_passing(cannot) ? 0 : cannot;
+    *out = s;
+    return 0;
 }
 
 void shelf_close(struct shelf *s)
@@ -310,6 +348,7 @@ void shelf_close(struct shelf *s)
         close(s->folder);
     map_clear(&s->by_segment);
     free(s->window);
+    free(s->path);
     free(s);
 }
 
@@ -509,32 +548,60 @@ int shelf_append(struct shelf *s, uint32_t home, uint32_t source, const struct c
     memcpy(label.pin, s->pin, SHELF_PIN_BYTES);
     struct shelf_file *f = NULL;
     uint64_t before = s->counters.written_bytes, wanted = intervals_total(parts);
-    int was = s->counters.error, err = was;
     added->count = 0;
-    if (was == 0 || s->tries_again) {
-        s->tries_again = false;
-        int fd = need_file(s, &label, parts, &f);
-        wanted -= fd < 0 ? 0 : known_of(f, parts);
-        err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts, added);
-        if (fd >= 0)
-            close(fd);
-        if (fd < 0 && shelf_is_passing(fd))
-            err = was;
-        if (err == 0 && s->counters.written_bytes == before)
-            err = was; /* nothing had to be written, so nothing is known of the disk */
+    if (s->counters.error < 0)
+        return s->counters.error;
+    int fd = need_file(s, &label, parts, &f);
+    wanted -= fd < 0 ? 0 : known_of(f, parts);
+    int err = fd < 0 ? fd : write_parts(s, fd, f, chunk, parts, added);
+    if (fd >= 0)
+        close(fd);
+    if (shelf_is_passing(err)) {
+        s->counters.skipped_bytes += wanted - (s->counters.written_bytes - before);
+        err = 0;
     }
-    s->counters.skipped_bytes += wanted - (s->counters.written_bytes - before);
     s->counters.error = err;
     return err;
 }
 
-void shelf_try_again(struct shelf *s)
+/* The folder was removed while it was open: the one that has its name now. */
+static int open_folder_again(struct shelf *s)
+{
+    struct stat is;
+    if (fstat(s->folder, &is) < 0 || is.st_nlink > 0)
+        return 0;
+    int folder = open_folder(s->path);
+    if (folder < 0)
+        return folder;
+    while (!TAILQ_EMPTY(&s->by_age))
+        forget(s, TAILQ_FIRST(&s->by_age));
+    close(s->folder);
+    s->folder = folder;
+    s->unread_count = 0;
+    return take_folder(s);
+}
+
+/* For a file: else a full disk would be written to its end, and fail, each time. */
+static bool has_room(const struct shelf *s)
+{
+    struct statvfs disk;
+    return fstatvfs(s->folder, &disk) < 0 || (uint64_t)disk.f_bavail * disk.f_frsize >= SHELF_FILE_MOST_BYTES;
+}
+
+int shelf_try_again(struct shelf *s)
 {
     struct shelf_file *f;
+    int err = open_folder_again(s);
     TAILQ_FOREACH (f, &s->by_age, by_age)
         f->is_left = false;
     s->left_err = 0;
-    s->tries_again = true;
+    if (err == 0 && s->counters.error == -ENOSPC && !has_room(s))
+        err = -ENOSPC;
+    if (err == 0)
+        err = probe(s);
+    if (!shelf_is_passing(err))
+        s->counters.error = err;
+    return err;
 }
 
 void shelf_read_counters(const struct shelf *s, struct shelf_counters *out)

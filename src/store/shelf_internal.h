@@ -10,6 +10,7 @@
 #define HAWSER_SHELF_INTERNAL_H
 
 #include <sys/queue.h>
+#include <sys/uio.h>
 
 #include "hawser/map.h"
 #include "hawser/shelf.h"
@@ -34,6 +35,7 @@ struct shelf_file {
 
 struct shelf {
     int folder;
+    char *path;
     uint64_t size_bytes, next_serial, salt;
     struct sampler sampler;
     uint8_t pin[SHELF_PIN_BYTES];
@@ -42,7 +44,6 @@ struct shelf {
     TAILQ_HEAD(shelf_by_telling, shelf_file) by_telling; /* oldest first */
     struct map by_segment;
     uint8_t *window;
-    bool tries_again;                   /* after counters.error */
     int left_err;                       /* of the last file that could not be removed */
     uint32_t unread[SHELF_UNREAD_MOST]; /* peers whose file of what they proved could not be read */
     unsigned unread_count;              /* more: which is not noted */
@@ -62,6 +63,8 @@ void shelf_note(struct shelf_file *f, uint32_t from, uint32_t to);
 void shelf_set_bytes(struct shelf *s, struct shelf_file *f, uint64_t bytes);
 /* The file, too; f is gone. 0 or -errno. */
 int shelf_remove(struct shelf *s, struct shelf_file *f);
+/* A file of that name in the folder, made anew. 0 or -errno, and it is gone. */
+int shelf_write_file(const struct shelf *s, const char *name, const struct iovec parts[2]);
 /* Go through the file; each sound record is told (visit may be NULL). It is cut where it is broken, and sound
  * then. How many records are sound, or -errno. */
 int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,

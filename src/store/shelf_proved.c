@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 #include "hawser/proved.h"
@@ -30,14 +29,19 @@ static bool peer_of(const char *name, uint32_t *peer)
 
 /* ---- writing ---- */
 
-static int write_file(int folder, const char *name, struct iovec parts[2])
+/* Never what is there, which may be a FIFO that nobody reads. */
+int shelf_write_file(const struct shelf *s, const char *name, const struct iovec parts[2])
 {
-    int fd = openat(folder, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (unlinkat(s->folder, name, 0) < 0 && errno != ENOENT)
+        return -errno;
+    int fd = openat(s->folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return -errno;
     ssize_t whole = (ssize_t)(parts[0].iov_len + parts[1].iov_len), n = writev(fd, parts, 2);
     int err = n == whole ? 0 : n < 0 ? -errno : -ENOSPC;
     close(fd);
+    if (err < 0)
+        unlinkat(s->folder, name, 0);
     return err;
 }
 
@@ -73,11 +77,11 @@ int shelf_write_proved(struct shelf *s, uint32_t peer, const uint8_t *entries, s
         return s->unread_err;
     name_of(name, peer);
     proved_put_header(header, s->pin, peer, entries, len);
-    int err = write_file(s->folder, fresh, parts);
-    if (err == 0 && renameat(s->folder, fresh, s->folder, name) < 0)
+    int err = shelf_write_file(s, fresh, parts);
+    if (err == 0 && renameat(s->folder, fresh, s->folder, name) < 0) {
         err = -errno;
-    if (err < 0)
         unlinkat(s->folder, fresh, 0);
+    }
     if (shelf_is_of_disk(err))
         s->counters.error = err;
     return err;

@@ -180,7 +180,7 @@ class HawserctlTest(unittest.TestCase):
         self.assertIn("not kept   5.0K: left memory, or were too many small parts,", text)
         self.assertNotIn("error", text)
         _, text = self.table("store", {**home, "enabled": True, "disk": {**disk, "error": "No space left on device"}})
-        self.assertIn("disk error No space left on device: nothing is written while it lasts; make room", text)
+        self.assertIn("disk error No space left on device: nothing is written while it lasts, and", text)
         lines, _ = self.table("store", {"enabled": True, "homes": [home, {**home, "home": 1, "oldest_s": None}]})
         self.assertEqual(lines[-1][:4] + lines[-1][8:11], ["1", "3.0M", "-", "4", "-", "-", "2"])
 

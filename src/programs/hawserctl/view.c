@@ -195,15 +195,17 @@ static void print_disk(json_t *disk, FILE *to)
     print_fact(to, disk, "removed", "removed_files", COLUMN_COUNT, NULL, " oldest files");
     print_fact(to, disk, "written", "written_bytes", COLUMN_BYTES, NULL, "");
     print_fact(to, disk, "read back", "read_bytes", COLUMN_BYTES, NULL, "");
-    print_fact(to, disk, "skipped", "skipped_bytes", COLUMN_BYTES, NULL, ": lost when they leave memory");
+    print_fact(to, disk, "skipped", "skipped_bytes", COLUMN_BYTES, NULL, ": there was no room for them");
     print_fact(to, disk, "damaged", "bad_records", COLUMN_COUNT, NULL, " records");
     print_fact(to, disk, "refused", "bad_files", COLUMN_COUNT, NULL, " files");
     if (error != NULL) {
         (void)fputs("disk error ", to);
         (void)column_write_text(to, error);
         (void)fputs(
-            ": nothing is written while it lasts; make room or mend the disk (a folder that could not be used"
-            " is looked at again after a restart)\n",
+            ": nothing is written while it lasts, and what leaves memory is not kept; make room or mend the "
+            "disk,"
+            " which is tried again each 30 s (a folder that could not be used is looked at again after a"
+            " restart)\n",
             to);
     }
 }

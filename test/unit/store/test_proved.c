@@ -241,6 +241,14 @@ START_TEST(one_file_that_cannot_be_written_does_not_end_writing)
 }
 END_TEST
 
+START_TEST(a_fifo_in_the_place_of_the_new_one_holds_nobody_up)
+{
+    ck_assert_int_eq(mkfifo(path_of("proved.new"), 0600), 0);
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
+    ck_assert_uint_eq(read_all(1), 1);
+}
+END_TEST
+
 /* The disk, in libc's stead: it may be full, or fail, and what it reads may come in pieces. */
 static int write_errno, read_errno;
 static size_t read_most;
@@ -275,6 +283,9 @@ START_TEST(a_disk_that_cannot_be_written_ends_writing)
     shelf_read_counters(shelf, &c);
     ck_assert_int_eq(c.error, -of_disk[_i]);
     ck_assert(!is_there("00c0ffee.proved"));
+    ck_assert_int_eq(shelf_try_again(shelf), 0); /* without any segment */
+    ck_assert_int_eq(shelf_write_proved(shelf, PEER, entries, entries_len), 0);
+    ck_assert(is_there("00c0ffee.proved"));
 }
 END_TEST
 
@@ -333,6 +344,7 @@ int main(void)
     tcase_add_test(t, of_a_peer_that_is_gone_nothing_stays);
     tcase_add_test(t, what_is_not_sound_is_removed);
     tcase_add_test(t, one_file_that_cannot_be_written_does_not_end_writing);
+    tcase_add_test(t, a_fifo_in_the_place_of_the_new_one_holds_nobody_up);
     tcase_add_loop_test(t, a_disk_that_cannot_be_written_ends_writing, 0, 4);
     tcase_add_test(t, what_cannot_be_read_is_left_alone);
     tcase_add_test(t, what_there_is_no_memory_for_is_left_alone);

@@ -363,29 +363,23 @@ END_TEST
 
 START_TEST(a_disk_that_is_full_is_asked_once)
 {
-    struct chunk *c = segment_of(1), *d = segment_of(2), *again = segment_of(1);
+    struct chunk *c = segment_of(1), *d = segment_of(2);
     struct rlimit small = {5 * MB, RLIM_INFINITY};
     signal(SIGXFSZ, SIG_IGN);
     ck_assert_int_eq(append(c, 0, 0, 4 * MB), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), -EFBIG);
-    ck_assert_uint_eq(counters().skipped_bytes, 4 * MB);
-    shelf_try_again(shelf);
-    ck_assert_int_eq(append(again, 0, 0, 1000), -EFBIG); /* is in the file: tells nothing of the disk */
-    shelf_try_again(shelf);
-    ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), -EFBIG);
-    ck_assert_uint_eq(counters().skipped_bytes, 8 * MB);
     small.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     ck_assert_int_eq(append(d, 0, 0, 1000), -EFBIG); /* not tried again */
     ck_assert_int_eq(counters().error, -EFBIG);
+    ck_assert_uint_eq(counters().skipped_bytes, 0); /* they are the caller's still */
     ck_assert_uint_eq(each_file(NULL), 1);
     reopen(SIZE);
     ck_assert_uint_eq(read_one(c, 0), 4 * MB);
     ck_assert_uint_eq(counters().bad_records, 0); /* half a record was cut off at once */
     chunk_unref(c);
     chunk_unref(d);
-    chunk_unref(again);
 }
 END_TEST
 
@@ -397,9 +391,14 @@ START_TEST(a_disk_with_room_again_is_written_again)
     ck_assert_int_eq(append(c, 0, 0, 4 * MB), 0);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
     ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), -EFBIG);
+    small.rlim_cur = 0;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    ck_assert_int_eq(shelf_try_again(shelf), -EFBIG);
     small.rlim_cur = RLIM_INFINITY;
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
-    shelf_try_again(shelf);
+    ck_assert_int_eq(counters().error, -EFBIG);
+    ck_assert_int_eq(shelf_try_again(shelf), 0);
+    ck_assert_int_eq(counters().error, 0); /* before anything new is to be written */
     ck_assert_int_eq(append(d, 0, 0, 1000), 0);
     ck_assert_int_eq(counters().error, 0);
     ck_assert_int_eq(append(c, 0, 4 * MB, 8 * MB), 0); /* and goes on */
@@ -409,6 +408,39 @@ START_TEST(a_disk_with_room_again_is_written_again)
     ck_assert_uint_eq(counters().bad_records, 0);
     chunk_unref(c);
     chunk_unref(d);
+}
+END_TEST
+
+/* For want of a descriptor nothing is known of the disk. */
+START_TEST(a_try_for_which_there_is_no_descriptor_tells_nothing)
+{
+    struct chunk *c = segment_of(1);
+    struct rlimit was, none;
+    ck_assert_int_eq(rmdir(folder), 0);
+    ck_assert_int_eq(append(c, 0, 0, 1000), -ENOENT);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &was), 0);
+    none = (struct rlimit){0, was.rlim_max};
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+    ck_assert_int_eq(shelf_try_again(shelf), -EMFILE);
+    ck_assert_int_eq(counters().error, -ENOENT);
+    ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &was), 0);
+    ck_assert_int_eq(shelf_try_again(shelf), 0);
+    chunk_unref(c);
+}
+END_TEST
+
+START_TEST(a_folder_that_cannot_be_written_is_noticed_at_the_start)
+{
+    struct chunk *c = segment_of(1);
+    struct rlimit small = {0, RLIM_INFINITY};
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(append(c, 0, 0, 5000), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+    reopen(SIZE);
+    ck_assert_int_eq(counters().error, -EFBIG);
+    ck_assert_uint_eq(read_one(c, 0), 5000);
+    chunk_unref(c);
 }
 END_TEST
 
@@ -518,6 +550,28 @@ START_TEST(a_folder_that_vanished_is_an_error)
     ck_assert_int_eq(append(c, 0, 0, 1000), -ENOENT);
     ck_assert_int_eq(mkdir(folder, 0700), 0);
     chunk_unref(c);
+}
+END_TEST
+
+/* The descriptor is of a folder that has no name any more. */
+START_TEST(a_folder_that_was_made_again_is_used)
+{
+    struct chunk *c = segment_of(1), *d = segment_of(2);
+    ck_assert_int_eq(append(c, 0, 0, 1000), 0);
+    each_file(unlink_file);
+    ck_assert_int_eq(rmdir(folder), 0);
+    ck_assert_int_eq(append(d, 0, 0, 1000), -ENOENT);
+    ck_assert_int_eq(shelf_try_again(shelf), -ENOENT);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    ck_assert_int_eq(shelf_try_again(shelf), 0);
+    ck_assert_int_eq(append(d, 0, 1000, 3000), 0);
+    ck_assert_uint_eq(counters().segments, 1);
+    struct shelf *second;
+    ck_assert_int_eq(shelf_open(&second, folder, SIZE, SEED, pin), -EWOULDBLOCK);
+    reopen(SIZE);
+    ck_assert_uint_eq(read_one(d, 0), 2000);
+    chunk_unref(c);
+    chunk_unref(d);
 }
 END_TEST
 
@@ -819,6 +873,9 @@ int main(void)
     tcase_add_loop_test(t, a_file_that_cannot_be_removed_is_stepped_over, 0, 3);
     tcase_add_test(t, a_disk_that_turned_read_only_loses_no_file);
     tcase_add_test(t, a_folder_that_vanished_is_an_error);
+    tcase_add_test(t, a_folder_that_was_made_again_is_used);
+    tcase_add_test(t, a_try_for_which_there_is_no_descriptor_tells_nothing);
+    tcase_add_test(t, a_folder_that_cannot_be_written_is_noticed_at_the_start);
     t = case_of(s, "samples");
     tcase_add_test(t, a_files_sample_grows_with_it_and_is_there_in_the_next_run);
     tcase_add_test(t, a_sample_of_another_seed_or_a_damaged_one_is_none);
