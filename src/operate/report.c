@@ -131,14 +131,15 @@ static json_t *peer_json(struct mux *m)
     uint64_t bits = rate->target != 0 ? rate->target : rate->best != 0 ? rate->best : rate->learned;
     bool up = mux_is_up(m);
     json_t *reason = up ? json_null() : json_string(tunnel_reason(t));
+    json_t *rate_mbit = bits > 0 ? json_real((double)bits / 1e6) : json_null();
     json_t *rtt = up ? json_real(ms(tunnel_rtt_us(t))) : json_null();
     json_t *peer =
-        json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:o}", "name", mux_peer_name(m),
+        json_pack("{s:s, s:s, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "name", mux_peer_name(m),
                   "state", up ? "up" : "down", "lanes", lanes_json(m, false), "rtt_ms", rtt, "sessions",
                   (json_int_t)totals.sessions, "opened", (json_int_t)totals.opened, "in_bytes",
                   (json_int_t)totals.in_bytes, "out_bytes", (json_int_t)totals.out_bytes, "wire_in_bytes",
                   (json_int_t)wire.in_bytes, "wire_out_bytes", (json_int_t)wire.out_bytes, "rate_mbit",
-                  (double)bits / 1e6, "reason", reason);
+                  rate_mbit, "reason", reason);
     add_dedup(peer, "dedup_percent", &totals.sent, &totals.came);
     add_compression(peer, &wire.in, &wire.out);
     set_percent(peer, "saved_percent", totals.sent.bytes + totals.came.bytes, wire.in_bytes + wire.out_bytes);

@@ -27,7 +27,7 @@ PEERS = [
      "wire_out_bytes": 1 << 40, "rate_mbit": 50, "reason": None, "dedup_percent": 81.26, "zstd_percent": -0.52,
      "saved_percent": 75, "store": "both"},
     {"name": "a-peer-with-a-long-name", "state": "down", "lanes": [], "rtt_ms": None, "sessions": 0,
-     "in_bytes": 0, "out_bytes": 0, "wire_in_bytes": 0, "wire_out_bytes": 0, "rate_mbit": None,
+     "in_bytes": 0, "out_bytes": 0, "wire_in_bytes": 0, "wire_out_bytes": 0, "rate_mbit": None, "saved_percent": -0.01,
      "reason": "the peer's key is not one that is pinned here"}]
 LANES = [{"peer": "dc", "id": 0, "role": "express", "state": "up", "address": "[fd00::1]:4430", "rtt_ms": 1.5,
           "cwnd_bytes": 4000000, "pacing_mbit": 48.9, "delivery_mbit": 47.01, "retransmits": 3,
@@ -133,6 +133,7 @@ class HawserctlTest(unittest.TestCase):
         self.assertEqual(lines[1], ["dc", "up", "1/2", "600.2", "50.0", "12", "1023", "1.0K", "1.5K", "1.0T", "both",
                                     "81.3", "-0.5", "75.0", "-"])
         self.assertEqual(lines[2][:6], ["a-peer-with-a-long-name", "down", "0/0", "-", "-", "0"])
+        self.assertNotIn("-0.0", text)
         heading, first, second = text.splitlines()
         self.assertEqual(heading.index("REASON"), second.index("the peer's key"))
         self.assertEqual(heading.index("STATE"), first.index("up"))

@@ -62,7 +62,8 @@ static const char *number_text(double number, enum column_kind kind, char buffer
     else if (kind == COLUMN_DURATION && number >= 0)
         format_duration(number, buffer);
     else
-        (void)snprintf(buffer, COLUMN_TEXT_MAX, kind == COLUMN_DECIMAL ? "%.1f" : "%.0f", number);
+        (void)snprintf(buffer, COLUMN_TEXT_MAX, kind == COLUMN_DECIMAL ? "%.1f" : "%.0f",
+                       fabs(number) < 0.05 ? 0 : number); /* no -0.0 */
     return buffer;
 }
 
