@@ -357,7 +357,8 @@ void session_take_rst(struct session *s, const struct frame *f)
         session_check_over(s);
         return;
     }
-    if (!ours && s->near && s->received == 0)
+    bool none = s->received == 0 && s->replay.acked == 0; /* of its bytes has reached the other host */
+    if (!ours && s->near && none)
         s->mux->world->refused(s->mux->world->owner, &s->server, f->rst.reason);
     s->rst_reason = f->rst.reason;
     if (!ours && deliver_then_reset(s, f))

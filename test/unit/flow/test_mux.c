@@ -275,6 +275,45 @@ START_TEST(past_the_budget_of_sessions_an_open_is_refused)
 }
 END_TEST
 
+static void read_acked(void *arg)
+{
+    const struct session *s = TAILQ_FIRST(&rig.nodes[0].mux->sessions);
+    *(uint64_t *)arg = s != NULL ? s->replay.acked : 0;
+}
+
+static uint64_t acked(void)
+{
+    uint64_t bytes = 0;
+    rig_on(rig.nodes[0].home.loop, read_acked, &bytes);
+    return bytes;
+}
+
+static void give_up(void *arg)
+{
+    struct rig_node *n = arg;
+    session_reset(TAILQ_FIRST(&n->mux->sessions), FRAME_RST_OVERLOAD);
+}
+
+/* The server has said nothing yet, but taken bytes: it was reached. */
+START_TEST(an_upload_that_is_given_up_is_no_refused_connect)
+{
+    int client, server;
+    struct rig_host hosts[2];
+    rig_start(&rig, (struct rig_options){.loops = 2});
+    rig_wait_up(&rig);
+    open_pair(&client, &server);
+    rig_hosts(hosts, client, server, 1000000, 0);
+    hosts[0].keep_open = hosts[1].keep_open = true;
+    rig_transfer(hosts, 2);
+    rig_until(acked() > 0);
+    rig_on(rig.nodes[1].home.loop, give_up, &rig.nodes[1]);
+    rig_expect_reset(client);
+    ck_assert_int_eq(atomic_load(&rig.nodes[0].refused), 0);
+    close_pair(client, server);
+    rig_end(&rig);
+}
+END_TEST
+
 /* ---- lanes that die ---- */
 
 /* _i & 1: all lanes or one at a time; the threads vary. Every byte must still be right. */
@@ -524,6 +563,7 @@ static void add(TCase *t)
     tcase_add_test(t, a_refused_destination_resets_the_client_and_is_told);
     tcase_add_test(t, a_forbidden_open_resets_the_client);
     tcase_add_test(t, past_the_budget_of_sessions_an_open_is_refused);
+    tcase_add_test(t, an_upload_that_is_given_up_is_no_refused_connect);
     tcase_add_loop_test(t, lanes_are_cut_in_the_middle, 0, 4);
     tcase_add_loop_test(t, nothing_is_left_when_sessions_end_while_lanes_die, 0, 12);
     tcase_add_test(t, a_host_that_does_not_read_is_bounded);
