@@ -67,7 +67,8 @@ bool holdings_take_asked(struct holdings *h, const struct segment_id *id, uint32
 void holdings_lane_lost(struct holdings *h, unsigned slot);
 /* No lane is left: what was asked for and has not come may never come. */
 void holdings_give_up_asked(struct holdings *h);
-/* The peer has dropped the segment, and with it what it knew of ours; we may hold it still. */
+/* The peer has dropped the segment, and with it what it knew of ours; we may hold it still. What was asked
+ * for does not come at these addresses any more. */
 void holdings_dropped(struct holdings *h, const struct segment_id *id);
 /* The peer began anew, or is given up: nothing stays but what it proved. */
 void holdings_peer_restarted(struct holdings *h);

@@ -263,7 +263,7 @@ void holdings_dropped(struct holdings *h, const struct segment_id *id)
         return;
     make_proved(h, one);
     for (unsigned i = 0; i < KINDS; i++) {
-        if (i != HOLDINGS_PROVED && i != HOLDINGS_ASKED)
+        if (i != HOLDINGS_PROVED)
             clear_kind(h, one, i);
     }
     discard_if_empty(h, one);

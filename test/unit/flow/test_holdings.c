@@ -127,7 +127,7 @@ static void dropped(unsigned g)
     holdings_dropped(&holdings, &ids[g]);
     make_proved(g);
     for (unsigned kind = 0; kind < KINDS; kind++) {
-        if (kind != HOLDINGS_PROVED && kind != HOLDINGS_ASKED)
+        if (kind != HOLDINGS_PROVED)
             memset(model[g][kind], false, SPAN);
     }
     noted[g] = noted[g] && !model_empty(g);
