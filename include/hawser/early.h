@@ -35,6 +35,8 @@ int early_keep(struct early_list *l, uint64_t offset, const struct early_piece *
 /* Take the first piece, if it begins at or before upto; it may end before it. The reference becomes the
  * caller's, out is set on success only. */
 bool early_take(struct early_list *l, uint64_t upto, uint64_t *offset, struct early_piece *out);
+/* Of [*from, *to) the first part that is not here; false: all is. */
+bool early_lacks(const struct early_list *l, uint64_t *from, uint64_t *to);
 /* The offset of the first entry, UINT64_MAX when there is none. */
 uint64_t early_first(const struct early_list *l);
 void early_clear(struct early_list *l);

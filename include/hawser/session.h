@@ -5,7 +5,12 @@
  * from the tunnel to our host. Each counts bytes from 0; the end of a direction counts as one more.
  *
  *   out:  acked <= sent <= read           see replay.h
- *   in:   consumed <= received <= granted      [consumed, received) is with the leg
+ *   in:   consumed <= received            [consumed, received) is with the leg
+ *
+ * What came must fit into the credit: up to `granted`, which is at most a window past `consumed`, all of it;
+ * and beyond that as long as no more than a window is held. Bytes that came as long references are not held:
+ * the store has them. So a session holds at most twice its window, whatever its peer sends, and what `excess`
+ * says.
  *
  * A half goes OPEN -> ENDING (its final offset is known) -> DONE (the end was confirmed), or from OPEN and
  * ENDING to RESET. A session is over when both halves are DONE, or when it was reset and both sides have said
@@ -90,7 +95,7 @@ struct session {
     /* in */
     uint64_t received, consumed, final; /* final: UINT64_MAX until the FIN is in */
     uint64_t granted, acked_told, window;
-    uint64_t excess;                   /* received past granted, see mux.excess_bytes */
+    uint64_t excess;                   /* held past the window (see receive.c), of mux.excess_bytes */
     uint64_t epoch_us, epoch_consumed; /* for growing the window */
     struct early_list early;
     struct savings saved_in;       /* received as references and not with the host yet */
@@ -156,8 +161,8 @@ struct mux {
     uint64_t next_id; /* counter of our own sessions, without the side bit */
     struct closed_ids closed;
     uint64_t opening_left, opening_total;
-    uint64_t excess_bytes; /* received past what was granted: pays from our opening credit */
-    uint64_t opening_ours;
+    uint64_t excess_bytes; /* what sessions hold past their windows: the peer's opening credit pays, */
+    uint64_t opening_ours; /* so much of it */
     struct mux_answer {
         uint64_t id;
         enum frame_rst_reason reason;
@@ -291,15 +296,12 @@ void mux_doubt_notes(struct mux *m, unsigned slot);
 /* receive.c */
 /* Bytes up to `end` are past the session's end, or further ahead than any credit reaches. */
 bool receive_is_breach(const struct session *s, uint64_t end);
-/* Bytes of the session at an offset, some perhaps known: delivered, kept or dropped. The reference is taken.
- * False: the session was reset. */
-bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved);
-/* Whether bytes [from, end) may come now, of which references save `saved`. */
-bool receive_is_covered(struct session *s, uint64_t from, uint64_t end, uint64_t saved);
+/* Pieces that follow each other from offset on, some perhaps known: delivered, or kept behind a gap. Their
+ * references are taken over, whatever comes of it. 0; -EDQUOT: credit does not cover them, and none is kept;
+ * -ENOMEM: no memory, or too many gaps, and not all is kept. */
+int receive_pieces(struct session *s, uint64_t offset, struct early_piece *pieces, uint32_t count);
 /* Bytes that are not taken now: they are asked for, or the session is reset. */
 void receive_refuse(struct session *s, uint64_t from, uint64_t end);
-/* After those: what waited behind a gap, and the end. */
-void receive_settle(struct session *s);
 /* Bytes of a block as a slice of its own or of the chunk; chunk NULL: no memory. */
 struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chunk);
 int receive_frame(void *owner, unsigned slot, const struct frame *f, struct chunk *chunk);

@@ -31,11 +31,6 @@ enum {
     RECALLED_MAX = 256,   /* parts that one HOLD recalls: it must not cost much more than it is long */
 };
 
-struct decoded {
-    struct slice slice;
-    bool saved;
-};
-
 bool mux_stores(const struct mux *m)
 {
     return m->home->store != NULL && (tunnel_features(m->tunnel) & GREETING_FEATURE_REFERENCES) != 0;
@@ -328,9 +323,9 @@ static bool own_small(struct slice *slice)
     return true;
 }
 
-/* All operations of a frame into pieces; how many, or -ENOENT: something did not resolve, or the checksum is
- * another; -ENOMEM. */
-static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, struct decoded *pieces)
+/* All operations of a frame into pieces; how many, or -ENOENT: something did not resolve; -ERR_CHECKSUM: to
+ * other bytes than it was; -ENOMEM. */
+static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, struct early_piece *pieces)
 {
     struct stored_reader r;
     struct stored_op op;
@@ -351,7 +346,7 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
         if (resolved && op.kind == STORED_REFERENCE)
             checksum = stored_checksum(checksum, slice_bytes(&slice), slice.len);
         pieces[count++] =
-            (struct decoded){.slice = slice, .saved = op.kind == STORED_REFERENCE && unpaid(op.len) > 0};
+            (struct early_piece){.slice = slice, .saves = op.kind == STORED_REFERENCE ? unpaid(op.len) : 0};
         if (op.len <= SLICE_SMALL_BYTES && !own_small(&pieces[count - 1].slice))
             memory = false;
     }
@@ -368,14 +363,16 @@ static int decode(struct mux *m, const struct frame *f, struct chunk *chunk, str
 }
 
 /* All that the frame puts at addresses: the peer takes none of it for held before it hears of it. */
-static void ask_for(struct mux *m, const struct frame *f)
+static void ask_for(struct session *s, const struct frame *f)
 {
     struct stored_reader r;
     struct stored_op op;
+    if (s->in > HALF_ENDING)
+        return; /* the session has ended with that: nothing more comes */
     stored_read(&r, f->stored.ops, f->stored.ops_bytes);
     while (stored_next(&r, &op) > 0) {
         if (op.kind != STORED_PLAIN)
-            holdings_add(&m->holdings, &op.segment, HOLDINGS_ASKED, op.off, op.len);
+            holdings_add(&s->mux->holdings, &op.segment, HOLDINGS_ASKED, op.off, op.len);
     }
 }
 
@@ -395,7 +392,7 @@ void session_note_missing(struct session *s, uint64_t from, uint64_t end)
         session_pull_missing(s);
 }
 
-/* The head of the session first, and no more than was granted: what is asked for comes as literals. */
+/* The first of it that is not here, and no more than was granted: what is asked for comes as literals. */
 void session_pull_missing(struct session *s)
 {
     bool asked = s->miss_end > s->received && s->miss_end > s->miss_from;
@@ -403,10 +400,7 @@ void session_pull_missing(struct session *s)
         return;
     uint64_t from = s->received > s->miss_low ? s->received : s->miss_low;
     uint64_t to = s->miss_known < s->granted ? s->miss_known : s->granted;
-    uint64_t early = early_first(&s->early);
-    if (early > from && early < to)
-        to = early;
-    if (to <= from)
+    if (!early_lacks(&s->early, &from, &to))
         return; /* once more is granted */
     s->miss_from = from;
     s->miss_end = to;
@@ -429,9 +423,10 @@ void mux_only_fill(struct mux *m, const struct frame *f)
 
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk)
 {
-    static _Thread_local struct decoded pieces[STORED_OPS_MAX];
+    static _Thread_local struct early_piece pieces[STORED_OPS_MAX];
     struct mux *m = s->mux;
-    uint64_t offset = f->stored.offset, end = offset + f->stored.raw_bytes, saved = 0;
+    uint64_t offset = f->stored.offset, end = offset + f->stored.raw_bytes;
+    bool refers = false;
     if (s->in > HALF_ENDING || end <= s->received) {
         mux_only_fill(m, f);
         return 0;
@@ -443,34 +438,21 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     int count = decode(m, f, chunk, pieces);
     if (count == -ERR_CHECKSUM && m->mismatched_bytes > MUX_MISMATCHED_MAX_BYTES)
         return -ERR_WIRE_VALUE;
-    if (count == -ENOMEM) { /* nothing that was asked for comes a second time */
-        session_reset(s, FRAME_RST_OVERLOAD);
-        return 0;
-    }
-    if (count < 0) {
-        ask_for(m, f);
+    if (count == -ENOENT || count == -ERR_CHECKSUM) {
         session_note_missing(s, offset, end);
+        ask_for(s, f);
         return 0;
     }
     for (int i = 0; i < count; i++)
-        saved += pieces[i].saved ? unpaid(pieces[i].slice.len) : 0;
-    /* beyond a gap what is saved takes places, of which there are so many */
-    bool fits = offset <= s->received || saved == 0 || early_has_room(&s->early, (uint32_t)count);
-    bool alive = fits && receive_is_covered(s, offset, end, saved);
-    if (!alive)
+        refers = refers || pieces[i].saves > 0;
+    int err = count < 0 ? count : receive_pieces(s, offset, pieces, (uint32_t)count);
+    bool asked = !refers; /* perhaps: then it does not come a second time */
+    if (err == -ENOMEM && asked) {
+        session_reset(s, FRAME_RST_OVERLOAD);
+    } else if (err < 0) {
         receive_refuse(s, offset, end);
-    if (!alive)
-        ask_for(m, f);
-    for (int i = 0; i < count; i++) {
-        uint32_t len = pieces[i].slice.len;
-        if (alive)
-            alive = receive_bytes(s, offset, pieces[i].slice, pieces[i].saved);
-        else
-            chunk_unref(pieces[i].slice.chunk);
-        offset += len;
+        ask_for(s, f);
     }
-    if (alive)
-        receive_settle(s);
     return 0;
 }
 

@@ -234,6 +234,16 @@ bool early_take(struct early_list *l, uint64_t upto, uint64_t *offset, struct ea
     return true;
 }
 
+bool early_lacks(const struct early_list *l, uint64_t *from, uint64_t *to)
+{
+    uint32_t i = find(l, *from);
+    for (; i < l->count && entry_at(l, i)->offset <= *from; i++)
+        *from = entry_at(l, i)->end;
+    if (i < l->count && entry_at(l, i)->offset < *to)
+        *to = entry_at(l, i)->offset;
+    return *from < *to;
+}
+
 uint64_t early_first(const struct early_list *l)
 {
     return l->count > 0 ? entry_at(l, 0)->offset : UINT64_MAX;

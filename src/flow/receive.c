@@ -90,14 +90,16 @@ static void end_if_final(struct session *s)
 }
 
 /* Bytes in order for the host. */
-static void deliver(struct session *s, struct slice slice, bool saved)
+static void deliver(struct session *s, const struct early_piece *piece)
 {
+    struct slice slice = piece->slice;
     if (s->received == 0)
         session_recognise(s, !s->near, slice_bytes(&slice), slice.len);
     s->received += slice.len;
-    if (saved && slice.len > STORED_REFERENCE_COST)
-        savings_add(&s->saved_in, s->received - slice.len, s->received, slice.len - STORED_REFERENCE_COST);
-    mux_count_came(s, (struct mux_traffic){.bytes = slice.len, .saved_bytes = saved ? slice.len : 0});
+    if (piece->saves > 0)
+        savings_add(&s->saved_in, s->received - slice.len, s->received, piece->saves);
+    mux_count_came(s,
+                   (struct mux_traffic){.bytes = slice.len, .saved_bytes = piece->saves > 0 ? slice.len : 0});
     s->mux->totals.out_bytes += slice.len;
     if (s->leg != NULL)
         leg_write(s->leg, slice);
@@ -105,33 +107,28 @@ static void deliver(struct session *s, struct slice slice, bool saved)
         chunk_unref(slice.chunk);
 }
 
-static void drain_early(struct session *s)
+/* The first bytes of a piece are here already; what it costs the rest of it costs. */
+static void cut(struct early_piece *piece, uint64_t bytes)
 {
-    struct early e;
-    while (early_take(&s->early, s->received, &e)) {
-        uint64_t skip = s->received - e.offset;
-        if (skip >= e.slice.len) {
-            chunk_unref(e.slice.chunk);
-            continue;
-        }
-        e.slice.off += (uint32_t)skip;
-        e.slice.len -= (uint32_t)skip;
-        deliver(s, e.slice, e.saved);
-    }
+    uint32_t cost = piece->slice.len - piece->saves;
+    piece->slice.off += (uint32_t)bytes;
+    piece->slice.len -= (uint32_t)bytes;
+    piece->saves = piece->slice.len > cost ? piece->slice.len - cost : 0;
 }
 
-/* Bytes past what was granted are paid from the credit that our greeting gave for new sessions. */
-static bool pays(struct session *s, uint64_t cost_end)
+static void drain_early(struct session *s)
 {
-    uint64_t excess = cost_end > s->granted ? cost_end - s->granted : 0;
-    if (excess <= s->excess)
-        return true;
-    struct mux *m = s->mux;
-    if (s->near || m->excess_bytes + (excess - s->excess) > m->opening_ours)
-        return false;
-    m->excess_bytes += excess - s->excess;
-    s->excess = excess;
-    return true;
+    struct early_piece piece;
+    uint64_t offset;
+    while (early_take(&s->early, s->received, &offset, &piece)) {
+        uint64_t skip = s->received - offset;
+        if (skip >= piece.slice.len) {
+            chunk_unref(piece.slice.chunk);
+            continue;
+        }
+        cut(&piece, skip);
+        deliver(s, &piece);
+    }
 }
 
 bool receive_is_breach(const struct session *s, uint64_t end)
@@ -144,38 +141,37 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
-/* The end of what waits behind gaps makes room for the head. Bytes past what was granted were never asked
- * for, so they come again. */
-static void shed(struct session *s, uint64_t bytes)
+/* Bytes that take memory until the host has taken them. What came as a long reference takes next to none. */
+static uint64_t held(const struct session *s)
 {
-    struct early e;
-    for (uint64_t shed = 0; shed < bytes && s->in <= HALF_ENDING; shed += e.slice.len) {
-        if (!early_take_last(&s->early, s->granted, &e))
-            return;
-        chunk_unref(e.slice.chunk);
-        session_note_missing(s, e.offset, e.offset + e.slice.len);
-    }
+    return s->received - s->consumed - s->saved_in.total + s->early.bytes - s->early.saved;
 }
 
-/* What came as a long reference takes next to no memory of the session's, and is not paid for while it is on
- * its way to the host; nor does a gap, and what fills it may be references. So the window is for what is
- * held. At the head the offset answers, too, for that must go on: a peer may have to send as bytes what it
- * meant to refer to, when all that it sent behind is here. */
-bool receive_is_covered(struct session *s, uint64_t from, uint64_t end, uint64_t saved)
+/* So many bytes past the rest are paid from the credit that our greeting gave for new sessions. */
+static bool pays(struct session *s, uint64_t excess)
 {
-    uint64_t begin = from > s->received ? from : s->received;
-    uint64_t waiting = less(s->received - s->consumed, s->saved_in.total) + s->early.bytes - s->early.saved;
-    uint64_t held = waiting + less(end - begin, saved);
+    struct mux *m = s->mux;
+    if (excess <= s->excess)
+        return true;
+    if (s->near || m->excess_bytes + (excess - s->excess) > m->opening_ours)
+        return false;
+    m->excess_bytes += excess - s->excess;
+    s->excess = excess;
+    return true;
+}
+
+/* Whether bytes up to `end` may come now that take so much memory. What was granted may always: the head must
+ * go on, and what was asked for does not come twice. Beyond that the window is for what is held, not for
+ * gaps, since what fills these may be references. */
+static bool is_covered(struct session *s, uint64_t end, uint64_t cost)
+{
     if (receive_is_breach(s, end))
         return false;
-    if (held <= s->window && mux_stores(s->mux))
+    if (end <= s->granted)
         return true;
-    uint64_t cost_end = less(end, saved + s->saved_in.total + s->early.saved);
-    if (!pays(s, cost_end < s->consumed + held ? cost_end : s->consumed + held))
-        return false;
-    if (held > s->window + s->excess)
-        shed(s, held - s->window - s->excess);
-    return s->in <= HALF_ENDING;
+    if (!mux_stores(s->mux))
+        return pays(s, end - s->granted);
+    return pays(s, less(held(s) + cost, s->window));
 }
 
 /* The peer's count may be ahead of ours: what it sends again may have been a reference the first time. Such
@@ -202,32 +198,44 @@ struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chu
     return (struct slice){.chunk = chunk_ref(chunk), .off = (uint32_t)(bytes - chunk->bytes), .len = len};
 }
 
-bool receive_bytes(struct session *s, uint64_t offset, struct slice slice, bool saved)
-{
-    uint64_t skip = offset < s->received ? s->received - offset : 0;
-    if (skip >= slice.len) {
-        chunk_unref(slice.chunk);
-        return true;
-    }
-    slice.off += (uint32_t)skip;
-    slice.len -= (uint32_t)skip;
-    if (offset <= s->received) {
-        deliver(s, slice, saved);
-        return true;
-    }
-    int kept = early_keep(&s->early, offset, slice, saved);
-    if (kept <= 0)
-        chunk_unref(slice.chunk);
-    if (kept < 0)
-        session_reset(s, FRAME_RST_OVERLOAD);
-    return kept >= 0;
-}
-
-void receive_settle(struct session *s)
+static void settle(struct session *s)
 {
     drain_early(s);
     end_if_final(s);
     session_pull_missing(s);
+}
+
+/* Pieces of which not all is here. 0, or -ENOMEM: not all is kept. */
+static int take(struct session *s, uint64_t offset, const struct early_piece *pieces, uint32_t count)
+{
+    if (offset > s->received)
+        return early_keep(&s->early, offset, pieces, count);
+    for (uint32_t i = 0; i < count; i++)
+        deliver(s, &pieces[i]);
+    settle(s);
+    return 0;
+}
+
+int receive_pieces(struct session *s, uint64_t offset, struct early_piece *pieces, uint32_t count)
+{
+    for (; count > 0 && offset + pieces->slice.len <= s->received; pieces++, count--) {
+        offset += pieces->slice.len;
+        chunk_unref(pieces->slice.chunk);
+    }
+    if (count > 0 && offset < s->received) {
+        cut(pieces, s->received - offset);
+        offset = s->received;
+    }
+    uint64_t end = offset, saved = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        end += pieces[i].slice.len;
+        saved += pieces[i].saves;
+    }
+    if (is_covered(s, end, end - offset - saved))
+        return take(s, offset, pieces, count);
+    for (uint32_t i = 0; i < count; i++)
+        chunk_unref(pieces[i].slice.chunk);
+    return -EDQUOT;
 }
 
 /* What is past the credit is asked for in its turn. What stands in front of it is taken: it may have been
@@ -239,7 +247,7 @@ static void take_data(struct session *s, const struct frame *f, struct chunk *ch
         return;
     if (from < s->received)
         from = s->received;
-    if (!receive_is_covered(s, from, end, 0)) {
+    if (!is_covered(s, end, end - from)) {
         uint64_t edge = s->granted > from && s->granted < end ? s->granted : from;
         receive_refuse(s, edge, end);
         if (edge == from || s->in > HALF_ENDING)
@@ -247,11 +255,9 @@ static void take_data(struct session *s, const struct frame *f, struct chunk *ch
         end = edge;
     }
     const uint8_t *bytes = f->data.bytes + (from - f->data.offset);
-    struct slice slice = receive_slice(bytes, (uint32_t)(end - from), chunk);
-    if (slice.chunk == NULL)
+    struct early_piece piece = {.slice = receive_slice(bytes, (uint32_t)(end - from), chunk)};
+    if (piece.slice.chunk == NULL || take(s, from, &piece, 1) < 0)
         session_reset(s, FRAME_RST_OVERLOAD);
-    else if (receive_bytes(s, from, slice, false))
-        receive_settle(s);
 }
 
 static void take_fin(struct session *s, uint64_t final)
@@ -295,7 +301,7 @@ static void grant(struct session *s)
         return;
     s->granted = upto;
     if (s->excess > 0) {
-        uint64_t cost = s->received - s->saved_in.total, excess = cost > upto ? cost - upto : 0;
+        uint64_t excess = less(held(s), s->window); /* what it paid for may wait behind a gap */
         if (excess < s->excess) {
             s->mux->excess_bytes -= s->excess - excess;
             s->excess = excess;
@@ -307,7 +313,7 @@ static void grant(struct session *s)
 void receive_consumed(struct session *s, uint64_t total)
 {
     s->consumed = total;
-    savings_settle(&s->saved_in, total); /* a slice takes no memory until it went whole */
+    savings_settle_part(&s->saved_in, total); /* the rest of a slice hides nothing that came behind it */
     if (s->reset_after_final) {
         if (s->consumed == s->final)
             session_finish_reset(s);

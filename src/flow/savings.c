@@ -57,7 +57,7 @@ void savings_add(struct savings *s, uint64_t from, uint64_t end, uint64_t unpaid
     struct saving *one = insert(s, i);
     if (one != NULL) {
         *one = (struct saving){.from = from, .end = end, .referred = end - from, .unpaid = unpaid};
-    } else if (s->count > 0 && i == s->first + s->count) {
+    } else if (i > s->first && s->list[i - 1].end == from) {
         one = &s->list[i - 1];
         one->end = end;
         one->referred += end - from;
