@@ -111,6 +111,11 @@ int store_fill(struct store *s, uint32_t source, const struct segment_id *id, ui
  * them is not asked: what another source filled may be false, or secret. */
 bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, uint32_t len,
                    struct slice *out);
+/* Bytes at this address came right after those that end at the position `after` (0: none known), as
+ * store_take notes it of what it takes; whatever is sent back is found by that. The position where they end;
+ * 0: no such segment. */
+uint64_t store_follow(struct store *s, uint64_t after, const struct segment_id *id, uint32_t off,
+                      uint32_t len);
 /* 0: own; else the source that filled it; -1: no such segment. */
 int64_t store_source(const struct store *s, const struct segment_id *id);
 /* What is filled in a segment; NULL: no such segment. Borrowed until the next call. */

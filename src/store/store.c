@@ -377,16 +377,28 @@ static int append_span(struct store *s, struct store_stream *stream, const uint8
     return append_literal(s, stream, bytes, at, len, &appended, false);
 }
 
-/* What follows a piece in the stream and not in the store: there the stream goes on when it comes again. */
+/* What follows a piece in the stream and not in the store: there the stream goes on when it comes again. The
+ * end of this one. */
+static uint64_t link_piece(struct store *s, uint64_t after, uint64_t begin, uint32_t len)
+{
+    if (after != 0 && after != begin)
+        hints_put(&s->links, store_link_key(s, after), begin);
+    return begin + len;
+}
+
 static void link_pieces(struct store *s, struct store_stream *stream)
 {
     for (uint32_t i = 0; i < s->piece_count; i++) {
         const struct piece *p = &s->pieces[i];
-        uint64_t begin = position_of(p->segment, p->off);
-        if (stream->put != 0 && stream->put != begin)
-            hints_put(&s->links, store_link_key(s, stream->put), begin);
-        stream->put = begin + p->len;
+        stream->put = link_piece(s, stream->put, position_of(p->segment, p->off), p->len);
     }
+}
+
+uint64_t store_follow(struct store *s, uint64_t after, const struct segment_id *id, uint32_t off,
+                      uint32_t len)
+{
+    const struct segment *g = segment_find(s, id);
+    return g != NULL ? link_piece(s, after, position_of(g, off), len) : 0;
 }
 
 static int emit_pieces(struct store *s, store_emit *emit, void *arg)

@@ -130,6 +130,57 @@ START_TEST(parts_in_another_order_are_followed)
 }
 END_TEST
 
+struct followed {
+    struct arrival arrival;
+    uint64_t end;
+};
+
+static int arrive_and_follow(void *arg, struct slice piece)
+{
+    struct followed *f = arg;
+    struct segment_id id = piece.chunk->segment;
+    uint32_t off = piece.off, len = piece.len;
+    int err = arrive(&f->arrival, piece);
+    f->end = store_follow(far, f->end, &id, off, len);
+    ck_assert_uint_ne(f->end, 0);
+    return err;
+}
+
+static int count_new(void *arg, struct slice piece)
+{
+    uint64_t *new_bytes = arg;
+    *new_bytes += piece.chunk->segment.epoch == FAR_EPOCH ? piece.len : 0;
+    chunk_unref(piece.chunk);
+    return 0;
+}
+
+/* The same from the other side: what came in another order is sent back. */
+START_TEST(what_came_in_another_order_is_sent_back)
+{
+    enum { LEN = 1 << 20, LEAST = 300, MORE = 700 };
+    uint8_t *bytes = corpus_new(), *parts = malloc(LEN);
+    struct store_stream stream = {0}, back = {0};
+    uint64_t new_bytes = 0;
+    pass(bytes, CORPUS, STORE_TAKE_MOST_BYTES);
+    for (uint32_t at = 0, part; at < LEN; at += part) {
+        part = LEAST + roll(MORE);
+        part = part < LEN - at ? part : LEN - at;
+        memcpy(parts + at, bytes + roll(CORPUS - part), part);
+    }
+    struct followed f = {.arrival = {.expected = parts}};
+    for (uint32_t at = 0; at < LEN; at += STORE_TAKE_MOST_BYTES)
+        ck_assert_int_eq(store_take(near, &stream, parts + at, STORE_TAKE_MOST_BYTES, arrive_and_follow, &f),
+                         0);
+    for (uint32_t at = 0; at < LEN; at += STORE_TAKE_MOST_BYTES)
+        ck_assert_int_eq(store_take(far, &back, parts + at, STORE_TAKE_MOST_BYTES, count_new, &new_bytes), 0);
+    ck_assert_uint_lt(new_bytes, 4096); /* some 150000 if it is not followed */
+    store_stream_end(near, &stream);
+    store_stream_end(far, &back);
+    free(parts);
+    free(bytes);
+}
+END_TEST
+
 START_TEST(a_short_message_uses_what_is_known_of_it)
 {
     enum { LEN = 1500, KNOWN = 1000 };
@@ -434,6 +485,7 @@ int main(void)
     tcase_add_test(t, known_bytes_among_new_ones_leave_no_gaps);
     tcase_add_test(t, an_edited_page_is_known);
     tcase_add_test(t, parts_in_another_order_are_followed);
+    tcase_add_test(t, what_came_in_another_order_is_sent_back);
     tcase_add_test(t, a_short_message_uses_what_is_known_of_it);
     tcase_add_test(t, interleaved_streams_arrive_whole);
     tcase_add_test(t, what_was_filled_is_matched);
