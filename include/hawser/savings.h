@@ -17,19 +17,17 @@ struct savings {
     uint64_t total; /* unpaid, of all */
 };
 
-enum {
-    SAVINGS_MAX = 4096
-}; /* entries; what is added past it is joined to one that ends there, or not counted:
-    * what is between two references must not be taken for saved */
+enum { SAVINGS_MAX = 4096 }; /* entries; what is added at the end past it is joined to the last */
 
 /* [from, end), of which nothing is noted, crossed as references, and `unpaid` of its bytes took no credit.
- * What finds no room is not counted, which is sound. */
+ * What finds no memory is not counted, which is sound. */
 void savings_add(struct savings *s, uint64_t from, uint64_t end, uint64_t unpaid);
 /* [from, end) goes again: as if it had never been sent. */
 void savings_spend(struct savings *s, uint64_t from, uint64_t end);
 /* Entries that end at `upto` or before are done with: how many bytes crossed as references in them. */
 uint64_t savings_settle(struct savings *s, uint64_t upto);
-/* The same, with its share of the entry that `upto` is inside of. */
+/* The same, with its share of the entry that `upto` is inside of. What is left of that counts as unpaid no
+ * more than it is, whatever lies between its references. */
 uint64_t savings_settle_part(struct savings *s, uint64_t upto);
 void savings_clear(struct savings *s);
 

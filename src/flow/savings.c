@@ -57,7 +57,7 @@ void savings_add(struct savings *s, uint64_t from, uint64_t end, uint64_t unpaid
     struct saving *one = insert(s, i);
     if (one != NULL) {
         *one = (struct saving){.from = from, .end = end, .referred = end - from, .unpaid = unpaid};
-    } else if (i > s->first && s->list[i - 1].end == from) {
+    } else if (s->count > 0 && i == s->first + s->count) {
         one = &s->list[i - 1];
         one->end = end;
         one->referred += end - from;
@@ -130,9 +130,14 @@ uint64_t savings_settle_part(struct savings *s, uint64_t upto)
     uint64_t referred = savings_settle(s, upto);
     if (s->count > 0 && s->list[s->first].from < upto) {
         struct saving *one = &s->list[s->first];
+        uint64_t before = one->unpaid, gone = upto - one->from;
         referred += one->referred;
         shrink(s, one, upto, one->end);
         referred -= one->referred;
+        s->total -=
+            one->unpaid; /* all that is done with may have been saved: what is left no less than this */
+        one->unpaid = before > gone ? before - gone : 0;
+        s->total += one->unpaid;
     }
     return referred;
 }

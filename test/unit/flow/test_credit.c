@@ -152,33 +152,40 @@ START_TEST(opening_credit_pays_for_as_long_as_bytes_wait)
 }
 END_TEST
 
-static void send_edited(const uint8_t *bytes, uint32_t from, uint32_t end, uint32_t every)
+enum { EVERY = 700, PAIR = EVERY + EDIT, ALL = 3 * BED_MB / PAIR * PAIR, PIECE = STORED_OPS_MAX / 2 * PAIR };
+
+static void send_edited(const uint8_t *bytes, uint32_t from, uint32_t end, uint64_t skip)
 {
     struct forged g = {.id = known_segment,
                        .off = from,
                        .len = end - from,
                        .bytes = bytes + from,
-                       .edited = every,
-                       .skip = from};
+                       .edited = EVERY,
+                       .skip = skip};
     ck_assert_int_eq(forge(g), 0);
 }
 
-static void send_edited_file(void *arg)
+static uint8_t *edited_file(void)
 {
-    enum { EVERY = 700, PAIR = EVERY + EDIT, ALL = 3 * BED_MB / PAIR * PAIR, PAIRS = STORED_OPS_MAX / 2 };
-    struct bed_end *end = arg;
     uint8_t *bytes = malloc(ALL);
     ck_assert_ptr_nonnull(bytes);
     for (size_t i = 0; i < ALL; i++)
         bytes[i] = i % PAIR < EVERY ? known[i] : (uint8_t)~known[i];
-    for (uint32_t at = PAIR; at < ALL; at += PAIRS * PAIR)
-        send_edited(bytes, at, at + PAIRS * PAIR < ALL ? at + PAIRS * PAIR : ALL, EVERY);
+    return bytes;
+}
+
+static void send_edited_file(void *arg)
+{
+    struct bed_end *end = arg;
+    uint8_t *bytes = edited_file();
+    for (uint32_t at = PAIR; at < ALL; at += PIECE)
+        send_edited(bytes, at, at + PIECE < ALL ? at + PIECE : ALL, at);
     struct state st = state();
     ck_assert_uint_eq(st.early, ALL - PAIR);
     ck_assert_uint_eq(st.saved,
                       ALL / PAIR * (EVERY - STORED_REFERENCE_COST) - (EVERY - STORED_REFERENCE_COST));
     ck_assert_uint_eq(bed_cost(1).totals.misses, 0);
-    send_edited(bytes, 0, PAIR, EVERY);
+    send_edited(bytes, 0, PAIR, 0);
     end->expect = bytes;
     end->expect_len = ALL;
     uint64_t from = clock_now_us();
@@ -197,6 +204,32 @@ START_TEST(a_file_edited_everywhere_is_kept_behind_a_gap)
     ends[1].send_len = 0;
     ends[1].keep_open = true;
     still(send_edited_file, &ends[1]);
+    bed_close(ends, 2);
+}
+END_TEST
+
+/* Far more references than can be noted one by one; the host reads nothing. */
+static void send_edited_files(void *arg)
+{
+    enum { FILES = 11 };
+    uint8_t *bytes = edited_file();
+    (void)arg;
+    for (int i = 0; i < FILES; i++) {
+        for (uint32_t at = 0; at < ALL; at += PIECE)
+            send_edited(bytes, at, at + PIECE < ALL ? at + PIECE : ALL, 0);
+    }
+    ck_assert_uint_eq(state().received, (uint64_t)FILES * ALL);
+    ck_assert_uint_gt(state().received, state().consumed + state().window);
+    ck_assert_uint_eq(bed_cost(1).totals.misses, 0);
+    free(bytes);
+}
+
+/* As when a gap is filled that held them back. */
+START_TEST(thousands_of_references_for_a_slow_host_are_taken)
+{
+    struct bed_end ends[2];
+    begin(ends, (struct rig_options){.opening_credit = 1});
+    still(send_edited_files, NULL);
     bed_close(ends, 2);
 }
 END_TEST
@@ -309,6 +342,7 @@ static void add(TCase *t)
     tcase_add_test(t, plain_bytes_behind_partly_taken_references_are_bounded);
     tcase_add_test(t, opening_credit_pays_for_as_long_as_bytes_wait);
     tcase_add_test(t, a_file_edited_everywhere_is_kept_behind_a_gap);
+    tcase_add_test(t, thousands_of_references_for_a_slow_host_are_taken);
     tcase_add_test(t, references_behind_stay_when_plain_bytes_come);
     tcase_add_test(t, what_was_granted_is_taken_and_no_more_than_twice_the_window);
     tcase_add_test(t, what_is_here_is_not_asked_for);
