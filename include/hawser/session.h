@@ -98,7 +98,10 @@ struct session {
     uint64_t excess;                   /* held past the window (see receive.c), of mux.excess_bytes */
     uint64_t epoch_us, epoch_consumed; /* for growing the window */
     struct early_list early;
-    struct savings saved_in;       /* received as references and not with the host yet */
+    struct {
+        uint64_t offset, position;
+    } followed;              /* where the last bytes with an address ended: in the stream, in the store */
+    struct savings saved_in; /* received as references and not with the host yet */
     uint64_t miss_from, miss_end;  /* asked for, since references in it did not resolve; equal: nothing */
     uint64_t miss_low, miss_known; /* of all that is missing */
     bool reset_after_final;        /* the peer's host reset after `final`: so do we, once it is delivered */

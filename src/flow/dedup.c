@@ -421,6 +421,22 @@ void mux_only_fill(struct mux *m, const struct frame *f)
     }
 }
 
+/* What is sent back comes in the same order. */
+static void follow(struct session *s, const struct frame *f)
+{
+    struct stored_reader r;
+    struct stored_op op;
+    uint64_t at = f->stored.offset;
+    stored_read(&r, f->stored.ops, f->stored.ops_bytes);
+    for (; stored_next(&r, &op) > 0; at += op.len) {
+        if (op.kind == STORED_PLAIN)
+            continue;
+        uint64_t after = s->followed.offset == at ? s->followed.position : 0;
+        s->followed.position = store_follow(s->mux->home->store, after, &op.segment, op.off, op.len);
+        s->followed.offset = at + op.len;
+    }
+}
+
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk)
 {
     static _Thread_local struct early_piece pieces[STORED_OPS_MAX];
@@ -443,6 +459,8 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
         ask_for(s, f);
         return 0;
     }
+    if (count > 0)
+        follow(s, f);
     for (int i = 0; i < count; i++)
         refers = refers || pieces[i].saves > 0;
     int err = count < 0 ? count : receive_pieces(s, offset, pieces, (uint32_t)count);
