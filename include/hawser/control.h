@@ -41,7 +41,7 @@
  * "matched_percent", "filled_bytes": stored that peers sent, "misses", "missed_bytes", "homes": [{"home": the
  * worker, and the same for it alone}], "disk": null where it is in memory only, else {"bytes", "size_bytes",
  * "segments", "written_bytes", "read_bytes", "bad_records", "bad_files", "unreadable_files", "removed_files",
- * "skipped_bytes", "error": what stopped writing, while it lasts, or null}}
+ * "skipped_bytes", "gone_files", "error": what stopped writing, while it lasts, or null}}
  *
  * bypass: [{"number", "name", "count", "last_s_ago": null when never or not known, "text", "advice"}]
  *

@@ -47,6 +47,9 @@ struct shelf_segment {
     struct intervals filled;
     uint32_t source;
 };
+/* Files that nobody wants are no longer looked at by the two questions below (shelf_fetch finds them). */
+void shelf_drop_unwanted(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home),
+                         void *arg);
 /* The newest file that was not read yet, is of another run, and is wanted. 1; 0: there is none left; -ENOMEM.
  * A file without a single sound record is removed and not handed out. */
 int shelf_read(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,
@@ -81,6 +84,8 @@ struct shelf_counters {
     uint64_t written_bytes, read_bytes; /* of segments, in this run */
     uint64_t fetched;                   /* segments that were read since they were wanted */
     uint64_t bad_records, bad_files;    /* dropped: damaged, cut short, of another version or node */
+    uint64_t bad_serial;                /* the file of the last of these */
+    uint64_t gone_files;                /* somebody else removed them */
     uint64_t unreadable_files;          /* left alone: they could not be opened, read or removed */
     uint64_t removed_files;             /* the oldest, for `size` */
     uint64_t skipped_bytes;             /* not written for want of room, or of a file to write to */

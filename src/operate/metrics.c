@@ -117,6 +117,7 @@ static const struct metric disk_metrics[] = {
      "Records dropped: damaged or cut short"},
     {"bad_files", "hawser_store_disk_bad_files_total", "counter",
      "Files dropped: of another version or node, or without a sound record"},
+    {"gone_files", "hawser_store_disk_gone_files_total", "counter", "Files that somebody else removed"},
     {"unreadable_files", "hawser_store_disk_unreadable_files_total", "counter",
      "Files left alone: they could not be opened, read or removed"},
     {"removed_files", "hawser_store_disk_removed_files_total", "counter", "Oldest files that made room"},

@@ -352,6 +352,7 @@ static json_t *disk_json(const struct node *n)
                   {"fetched", c.fetched},
                   {"bad_records", c.bad_records},
                   {"bad_files", c.bad_files},
+                  {"gone_files", c.gone_files},
                   {"unreadable_files", c.unreadable_files},
                   {"removed_files", c.removed_files},
                   {"skipped_bytes", c.skipped_bytes}};

@@ -8,12 +8,36 @@
 #include "hawser/log.h"
 #include "shelving_internal.h"
 
-enum { TRY_AGAIN_US = 30000000 }; /* a disk that could not be written */
+enum {
+    TRY_AGAIN_US = 30000000, /* a disk that could not be written */
+    TELL_US = 60000000       /* of damage, at most as often */
+};
+
+/* Damage that is found after the start, which tells of its own (log_what_came_back). */
+static void tell_damage(struct shelving *s, const struct shelf_counters *now)
+{
+    uint64_t faults = now->bad_records + now->bad_files + now->gone_files + now->unreadable_files;
+    uint64_t now_us = clock_now_us();
+    if (atomic_load(&s->reading) > 0)
+        s->told_faults = faults;
+    if (faults == s->told_faults || (s->told_us > 0 && now_us - s->told_us < TELL_US))
+        return;
+    s->told_faults = faults;
+    s->told_us = now_us;
+    log_warn(
+        "[store] path = %s: in this run %llu parts of files and %llu files were damaged (the last: "
+        "%016llx.segment), %llu files were gone, and %llu could not be opened, read or removed; what was "
+        "in them crosses the link once more. Check the disk, and who else writes into that folder",
+        s->path, (unsigned long long)now->bad_records, (unsigned long long)now->bad_files,
+        (unsigned long long)now->bad_serial, (unsigned long long)now->gone_files,
+        (unsigned long long)now->unreadable_files);
+}
 
 static void publish(struct shelving *s)
 {
     struct shelf_counters now;
     shelf_read_counters(s->shelf, &now);
+    tell_damage(s, &now);
     pthread_mutex_lock(&s->lock);
     s->counters = now;
     pthread_mutex_unlock(&s->lock);
@@ -104,6 +128,13 @@ static bool is_for(void *arg, uint32_t source, uint32_t number)
     if (source != 0)
         return map_get(&s->by_source, source) == h;
     return number % s->home_count == h->number;
+}
+
+static bool is_for_any(void *arg, uint32_t source, uint32_t number)
+{
+    const struct shelving *s = arg;
+    (void)number;
+    return source == 0 || map_get(&s->by_source, source) != NULL;
 }
 
 void shelf_job_answer(struct mail *m)
@@ -199,6 +230,7 @@ void shelf_job_open(struct mail *m)
         return;
     }
     event_assign(&s->second, loop_base(s->loop), -1, EV_PERSIST, on_second, s);
+    shelf_drop_unwanted(s->shelf, is_for_any, s); /* of peers that are no longer configured */
     shelf_read_proved(s->shelf, hand_out_proved, s);
     publish(s);
     if (s->counters.error < 0)

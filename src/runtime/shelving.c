@@ -247,9 +247,12 @@ static void log_what_came_back(struct shelving *s)
         log_warn("[store] path = %s: %llu files and %llu parts of files were damaged, cut short or not of "
                  "this node and version; they are dropped, what was in them crosses the link once more",
                  s->path, (unsigned long long)c.bad_files, (unsigned long long)c.bad_records);
-    log_info("the store is back: %llu MB were read from %s, which has %llu files of %llu MB",
-             (unsigned long long)c.read_bytes >> 20, s->path, (unsigned long long)c.segments,
-             (unsigned long long)c.bytes >> 20);
+    if (c.segments == 0)
+        log_info("the store is back: %s is empty, and is filled from now on", s->path);
+    else
+        log_info("the store is back: %llu MB were read from %s, which has %llu files of %llu MB",
+                 (unsigned long long)c.read_bytes >> 20, s->path, (unsigned long long)c.segments,
+                 (unsigned long long)c.bytes >> 20);
 }
 
 static void adopt(struct home *h, struct shelf_segment *segment)

@@ -76,9 +76,10 @@ struct shelving {
     struct mail begin, end;
     _Atomic bool failed; /* the disk cannot be written: what is new waits in the stores */
 
-    struct shelf *shelf; /* the thread's; NULL: memory only */
-    struct event second; /* the thread's, while it failed */
-    uint64_t tried_us;   /* the thread's: when it failed, or was last tried again */
+    struct shelf *shelf;           /* the thread's; NULL: memory only */
+    uint64_t told_faults, told_us; /* the thread's: what of them was logged, and when */
+    struct event second;           /* the thread's, while it failed */
+    uint64_t tried_us;             /* the thread's: when it failed, or was last tried again */
 
     pthread_mutex_t lock;
     struct shelf_counters counters;

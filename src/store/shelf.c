@@ -507,10 +507,11 @@ static int find_file(struct shelf *s, const struct shelf_label *label, const str
     if (f != shelf_find(s, &label->segment) || f->label.source != label->source)
         return -EEXIST;
     int fd = open_to_append(s, f);
-    bool damaged = fd >= 0 && !f->sound && shelf_scan(s, fd, f, NULL, NULL) < 0;
+    bool damaged = fd >= 0 && !f->sound && (shelf_scan(s, fd, f, NULL, NULL) < 0 || !f->sound);
     bool too_long = fd >= 0 && f->bytes + cost_of(parts) - known_of(f, parts) > SHELF_FILE_MOST_BYTES;
     if (fd != -ENOENT && !damaged && !too_long)
         return fd;
+    s->counters.gone_files += fd == -ENOENT;
     if (fd >= 0)
         close(fd);
     *out = NULL;

@@ -66,7 +66,7 @@ int shelf_remove(struct shelf *s, struct shelf_file *f);
 /* A file of that name in the folder, made anew. 0 or -errno, and it is gone. */
 int shelf_write_file(const struct shelf *s, const char *name, const struct iovec parts[2]);
 /* Go through the file; each sound record is told (visit may be NULL). It is cut where it is broken, and sound
- * then. How many records are sound, or -errno. */
+ * then, unless it can only be read. How many records are sound, or -errno. */
 int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
                int (*visit)(void *arg, const struct shelf_record *r), void *arg);
 /* The file's sample grows by these parts. 0 or -errno. */

@@ -15,6 +15,12 @@ struct scan {
     int sound;
 };
 
+static void count_bad_record(struct shelf *s, const struct shelf_file *f)
+{
+    s->counters.bad_records++;
+    s->counters.bad_serial = f->serial;
+}
+
 /* All whole records of the window; false: no more can be found. */
 static bool scan_window(struct shelf *s, struct scan *scan, struct shelf_file *f,
                         int (*visit)(void *arg, const struct shelf_record *r), void *arg, int *err)
@@ -29,12 +35,24 @@ static bool scan_window(struct shelf *s, struct scan *scan, struct shelf_file *f
             shelf_note(f, r.off, r.off + r.len);
             *err = visit != NULL ? visit(arg, &r) : 0;
         }
-        s->counters.bad_records += found == SHELF_CHANGED || found == SHELF_BROKEN;
+        if (found == SHELF_CHANGED || found == SHELF_BROKEN)
+            count_bad_record(s, f);
     } while (*err == 0 && (found == SHELF_RECORD || found == SHELF_CHANGED));
     scan->at += at;
     scan->filled -= at;
     memmove(s->window, s->window + at, scan->filled);
     return found == SHELF_MORE;
+}
+
+/* What follows goes, so that more can be appended; where the file can only be read it stays as it is. */
+static void cut(struct shelf *s, struct shelf_file *f, uint64_t at)
+{
+    int fd = at < f->bytes ? shelf_open_file(s, f, O_WRONLY) : -1;
+    f->sound = at >= f->bytes || (fd >= 0 && ftruncate(fd, (off_t)at) == 0);
+    if (f->sound)
+        shelf_set_bytes(s, f, at);
+    if (fd >= 0)
+        close(fd);
 }
 
 int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
@@ -55,11 +73,9 @@ int shelf_scan(struct shelf *s, int fd, struct shelf_file *f,
     }
     if (err < 0)
         return err;
-    s->counters.bad_records += more && scan.filled > 0; /* cut short */
-    if (scan.at < f->bytes && ftruncate(fd, (off_t)scan.at) < 0)
-        return -errno;
-    shelf_set_bytes(s, f, scan.at);
-    f->sound = true;
+    if (more && (scan.filled > 0 || scan.at < f->bytes))
+        count_bad_record(s, f); /* cut short */
+    cut(s, f, scan.at);
     return scan.sound;
 }
 
@@ -72,7 +88,25 @@ static int copy_record(void *arg, const struct shelf_record *r)
     return err;
 }
 
-/* 1, 0 (nothing sound in it: it is removed), or -ENOMEM. */
+/* Nothing came of it: it is gone, or there is nothing sound in it and it is removed, or it cannot be read
+ * now. */
+static void give_up(struct shelf *s, struct shelf_file *f, int err)
+{
+    bool cannot = err < 0 && err != -ENOENT && err != -EIO && err != -ELOOP;
+    s->counters.gone_files += err == -ENOENT;
+    s->counters.unreadable_files += cannot && !f->was_left;
+    f->was_left |= cannot;
+    if (cannot)
+        return;
+    if (err != -ENOENT) {
+        s->counters.bad_files++;
+        s->counters.bad_serial = f->serial;
+    }
+    err = shelf_remove(s, f);
+    (void)err; /* it stays in the list then, as one that was read */
+}
+
+/* 1, 0 (nothing came of it), or -ENOMEM. */
 static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment *out)
 {
     *out = (struct shelf_segment){.chunk = chunk_new_mapped(SHELF_SEGMENT_BYTES), .source = f->label.source};
@@ -80,7 +114,7 @@ static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment
         return -ENOMEM;
     chunk_ask_huge(out->chunk, f->bytes >= NEARLY_FULL_BYTES);
     out->chunk->segment = f->label.segment;
-    int fd = shelf_open_file(s, f, O_RDWR);
+    int fd = shelf_open_file(s, f, O_RDONLY);
     int sound = fd < 0 ? fd : shelf_scan(s, fd, f, copy_record, out);
     if (fd >= 0)
         close(fd);
@@ -92,10 +126,22 @@ static int read_file(struct shelf *s, struct shelf_file *f, struct shelf_segment
     intervals_clear(&out->filled);
     if (shelf_is_passing(sound))
         return -ENOMEM;
-    s->counters.bad_files++;
-    int err = shelf_remove(s, f);
-    (void)err; /* it stays in the list then, as one that was read */
+    give_up(s, f, sound);
     return 0;
+}
+
+void shelf_drop_unwanted(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg)
+{
+    struct shelf_file *f;
+    TAILQ_FOREACH (f, &s->by_age, by_age) {
+        if (wants(arg, f->label.source, f->label.home))
+            continue;
+        if (f->unread)
+            TAILQ_REMOVE(&s->by_reading, f, by_reading);
+        if (f->untold)
+            TAILQ_REMOVE(&s->by_telling, f, by_telling);
+        f->unread = f->untold = false;
+    }
 }
 
 int shelf_read(struct shelf *s, bool (*wants)(void *arg, uint32_t source, uint32_t home), void *arg,

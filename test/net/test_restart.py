@@ -64,7 +64,7 @@ class Ends:
         self.pair.wait_up()
 
     def wait_back(self, name):
-        return getattr(self.pair, name).wait_log(r"the store is back: (\d+) MB were read", PATIENCE_S)
+        return getattr(self.pair, name).wait_log("the store is back: ", PATIENCE_S)
 
 
 def cost(ends, call):
@@ -189,7 +189,8 @@ def test_damage_costs_only_what_was_damaged():
         with open(os.path.join(folder(bed, "near"), "ffffffff00000000.segment"), "wb") as file:
             file.write(b"hawserSG, but nothing else is right in this file" * 1000)
         ends.restart(("near",), True)
-        ends.pair.near.wait_log(r"1 files and 2 parts of files were damaged", PATIENCE_S)
+        # the kill may have torn a third part, which was being written
+        ends.pair.near.wait_log(r"1 files and [23] parts of files were damaged", PATIENCE_S)
         again = cost(ends, lambda: down(bed, web, "blob"))
         assert 500_000 < again < 4_000_000, f"{again} bytes"
 

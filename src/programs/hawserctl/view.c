@@ -198,6 +198,9 @@ static void print_disk(json_t *disk, FILE *to)
     print_fact(to, disk, "skipped", "skipped_bytes", COLUMN_BYTES, NULL, ": there was no room for them");
     print_fact(to, disk, "damaged", "bad_records", COLUMN_COUNT, NULL, " records");
     print_fact(to, disk, "refused", "bad_files", COLUMN_COUNT, NULL, " files");
+    print_fact(to, disk, "gone", "gone_files", COLUMN_COUNT, NULL, " files: removed by somebody else");
+    print_fact(to, disk, "left alone", "unreadable_files", COLUMN_COUNT, NULL,
+               " files: they could not be opened, read or removed");
     if (error != NULL) {
         (void)fputs("disk error ", to);
         (void)column_write_text(to, error);

@@ -496,6 +496,73 @@ START_TEST(what_was_pushed_out_comes_back_when_it_is_met)
 }
 END_TEST
 
+/* ---- damage while it runs ---- */
+
+static bool logged(const char *words)
+{
+    static char text[1 << 16];
+    char path[PATH_MOST];
+    snprintf(path, sizeof(path), "%s/log", folder);
+    FILE *f = fopen(path, "r");
+    ck_assert_ptr_nonnull(f);
+    text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+    fclose(f);
+    return strstr(text, words) != NULL;
+}
+
+static void log_into_folder(void)
+{
+    char path[PATH_MOST];
+    snprintf(path, sizeof(path), "%s/log", folder);
+    ck_assert_ptr_nonnull(freopen(path, "a", stderr));
+    log_set_level(LOG_LEVEL_WARN);
+}
+
+/* A byte of the first record of each file changes, or all go. */
+static void damage_files(bool flip)
+{
+    DIR *dir = opendir(folder);
+    const struct dirent *entry;
+    char path[PATH_MOST];
+    while ((entry = readdir(dir)) != NULL) {
+        snprintf(path, sizeof(path), "%s/%s", folder, entry->d_name);
+        if (strstr(entry->d_name, ".segment") == NULL)
+            continue;
+        if (!flip) {
+            ck_assert_int_eq(unlink(path), 0);
+            continue;
+        }
+        FILE *f = fopen(path, "r+b");
+        ck_assert_int_eq(fseek(f, SHELF_LOG_AT + SHELF_HEAD_BYTES, SEEK_SET), 0);
+        int was = fgetc(f);
+        ck_assert_int_eq(fseek(f, SHELF_LOG_AT + SHELF_HEAD_BYTES, SEEK_SET), 0);
+        fputc(was ^ 1, f);
+        fclose(f);
+    }
+    closedir(dir);
+}
+
+START_TEST(damage_that_is_found_while_it_runs_is_logged)
+{
+    static const char *const words[] = {"in this run 0 parts of files and 0 files were damaged",
+                                        ".segment), 0 "};
+    struct store_counters c;
+    log_into_folder();
+    set_cold_bytes();
+    make_homes(1, STORE_LEAST_BYTES);
+    start_homes();
+    take_part(COLD);
+    until(counters().written_bytes >= COLD);
+    send_errand(&homes[0], take_flood, &c);
+    until(now_of_store().cold_files > 0);
+    wait_written();
+    damage_files(_i == 1);
+    take_part(MB);
+    until(logged(words[_i]));
+    free_homes();
+}
+END_TEST
+
 START_TEST(what_does_not_fit_after_a_start_comes_back_when_it_is_met)
 {
     struct store_counters c;
@@ -644,6 +711,7 @@ int main(void)
     tcase_add_test(t, an_orderly_end_writes_what_is_left);
     tcase_add_test(t, reading_ends_where_memory_does);
     tcase_add_test(t, what_was_pushed_out_comes_back_when_it_is_met);
+    tcase_add_loop_test(t, damage_that_is_found_while_it_runs_is_logged, 0, 2);
     tcase_add_test(t, what_does_not_fit_after_a_start_comes_back_when_it_is_met);
     tcase_add_test(t, a_slow_disk_pins_no_more_than_may_wait);
     tcase_add_test(t, a_disk_with_room_again_is_written_again_in_time);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -708,7 +709,116 @@ START_TEST(what_is_fetched_is_not_the_next_to_go)
 }
 END_TEST
 
+static unsigned asked;
+
+static bool wants_no_peer(void *arg, uint32_t source, uint32_t home)
+{
+    (void)arg;
+    (void)home;
+    asked++;
+    return source == 0;
+}
+
+START_TEST(what_nobody_wants_is_looked_at_once)
+{
+    struct shelf_sample told;
+    struct shelf_segment read;
+    struct chunk *c[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        c[i] = segment_of(i + 1);
+        ck_assert_int_eq(append(c[i], i == 0 ? 0 : 5, 0, MB), 0);
+    }
+    reopen(SIZE);
+    shelf_drop_unwanted(shelf, wants_no_peer, NULL);
+    asked = 0;
+    ck_assert_int_eq(shelf_next_sample(shelf, wants_no_peer, NULL, &told), 1);
+    ck_assert_int_eq(shelf_next_sample(shelf, wants_no_peer, NULL, &told), 0);
+    ck_assert_uint_eq(read_one(c[0], 0), MB);
+    ck_assert_int_eq(shelf_read(shelf, wants_no_peer, NULL, &read), 0);
+    ck_assert_uint_eq(asked, 1);
+    ck_assert_int_eq(shelf_fetch(shelf, &c[2]->segment, &read), 1); /* it is there still */
+    segment_end(&read);
+    for (uint32_t i = 0; i < 4; i++)
+        chunk_unref(c[i]);
+}
+END_TEST
+
 /* ---- damage ---- */
+
+/* Opening files, in libc's stead: it may be that they can only be read. */
+static bool only_reads;
+
+int openat(int at, const char *name, int flags, ...)
+{
+    va_list rest;
+    va_start(rest, flags);
+    int mode = (flags & O_CREAT) != 0 ? va_arg(rest, int) : 0;
+    va_end(rest);
+    if (!only_reads || (flags & O_ACCMODE) == O_RDONLY)
+        return (int)syscall(SYS_openat, at, name, flags, mode);
+    errno = EROFS;
+    return -1;
+}
+
+static void flip_byte(const char *path, long at)
+{
+    FILE *f = fopen(path, "r+b");
+    ck_assert_ptr_nonnull(f);
+    ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+    int was = fgetc(f);
+    ck_assert_int_eq(fseek(f, at, SEEK_SET), 0);
+    fputc(was ^ 1, f);
+    fclose(f);
+}
+
+START_TEST(what_is_sound_comes_back_from_a_disk_that_can_only_be_read)
+{
+    struct chunk *c = segment_of(1);
+    struct shelf_segment read;
+    char path[PATH_MOST];
+    ck_assert_int_eq(append(c, 0, 0, 5000), 0);
+    ck_assert_int_eq(append(c, 0, MB, MB + 5000), 0);
+    only_file(path);
+    flip_byte(path, SHELF_LOG_AT + SHELF_HEAD_BYTES + 5000); /* the second record's head */
+    reopen(SIZE);
+    only_reads = true;
+    for (int i = 0; i < 2; i++) {
+        ck_assert_int_eq(shelf_fetch(shelf, &c->segment, &read), 1);
+        ck_assert_uint_eq(check_same(&read, c), 5000);
+        segment_end(&read);
+    }
+    ck_assert_uint_eq(counters().bad_files, 0);
+    only_reads = false;
+    ck_assert_int_eq(append(c, 0, 2 * MB, 2 * MB + 5000), 0); /* behind what is sound */
+    reopen(SIZE);
+    ck_assert_uint_eq(read_one(c, 0), 10000);
+    chunk_unref(c);
+}
+END_TEST
+
+START_TEST(a_file_that_is_gone_is_not_one_that_is_damaged)
+{
+    struct chunk *c = segment_of(1), *d = segment_of(2);
+    struct shelf_segment read;
+    char path[PATH_MOST];
+    ck_assert_int_eq(append(c, 0, 0, 5000), 0);
+    ck_assert_int_eq(append(d, 0, 0, 5000), 0);
+    file_path(path, "0000000000000001.segment");
+    ck_assert_int_eq(unlink(path), 0);
+    ck_assert_int_eq(shelf_fetch(shelf, &c->segment, &read), 0);
+    ck_assert_uint_eq(counters().gone_files, 1);
+    ck_assert_uint_eq(counters().bad_files, 0);
+    ck_assert_uint_eq(counters().segments, 1);
+    file_path(path, "0000000000000002.segment");
+    ck_assert_int_eq(truncate(path, SHELF_LOG_AT), 0); /* between records */
+    ck_assert_int_eq(shelf_fetch(shelf, &d->segment, &read), 0);
+    ck_assert_uint_eq(counters().bad_records, 1);
+    ck_assert_uint_eq(counters().bad_files, 1);
+    ck_assert_uint_eq(counters().bad_serial, 2);
+    chunk_unref(c);
+    chunk_unref(d);
+}
+END_TEST
 
 enum { RECORDS = 4, RECORD = 700 };
 
@@ -881,8 +991,11 @@ int main(void)
     tcase_add_test(t, a_sample_of_another_seed_or_a_damaged_one_is_none);
     tcase_add_test(t, every_changed_byte_of_a_sample_is_noticed);
     tcase_add_test(t, any_file_can_be_fetched_by_its_name);
+    tcase_add_test(t, what_nobody_wants_is_looked_at_once);
     tcase_add_test(t, what_is_fetched_is_not_the_next_to_go);
     t = case_of(s, "damage");
+    tcase_add_test(t, what_is_sound_comes_back_from_a_disk_that_can_only_be_read);
+    tcase_add_test(t, a_file_that_is_gone_is_not_one_that_is_damaged);
     tcase_add_test(t, every_truncation_costs_only_what_was_cut);
     tcase_add_test(t, a_changed_byte_is_never_believed);
     tcase_add_test(t, a_record_of_another_file_is_none);
