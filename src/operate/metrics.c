@@ -91,6 +91,8 @@ static const struct metric store_metrics[] = {
     {"index_bytes", "hawser_store_index_bytes", "gauge", "Memory of the index"},
     {"taken_bytes", "hawser_store_taken_bytes_total", "counter",
      "Bytes from hosts here that went through it"},
+    {"refused_bytes", "hawser_store_refused_bytes_total", "counter",
+     "Bytes from hosts here that it could not take, for want of memory"},
     {"matched_bytes", "hawser_store_matched_bytes_total", "counter", "Of these, bytes that it held already"},
     {"filled_bytes", "hawser_store_filled_bytes_total", "counter", "Bytes stored that peers sent"},
     {"evicted_segments", "hawser_store_evicted_segments_total", "counter",

@@ -228,6 +228,7 @@ static json_t *home_json(const struct worker *w, uint64_t misses, uint64_t misse
                   {"index_bytes", c.index_bytes},
                   {"hints", c.hints},
                   {"taken_bytes", c.taken_bytes},
+                  {"refused_bytes", c.refused_bytes},
                   {"matched_bytes", c.matched_bytes},
                   {"matches", c.matches},
                   {"filled_bytes", c.filled_bytes},

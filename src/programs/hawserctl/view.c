@@ -235,6 +235,9 @@ static int print_store(json_t *answer, FILE *to)
     print_fact(to, answer, "index", "index_bytes", COLUMN_BYTES, NULL, "");
     print_fact(to, answer, "matched", "matched_bytes", COLUMN_BYTES, "taken_bytes",
                " from hosts here, known here");
+    if (json_integer_value(json_object_get(answer, "refused_bytes")) > 0)
+        print_fact(to, answer, "refused", "refused_bytes", COLUMN_BYTES, NULL,
+                   " from hosts here: memory is short");
     print_fact(to, answer, "matched%", "matched_percent", COLUMN_DECIMAL, NULL, "");
     print_fact(to, answer, "filled", "filled_bytes", COLUMN_BYTES, NULL, " by peers");
     print_fact(to, answer, "misses", "misses", COLUMN_COUNT, NULL, " frames here, asked for again");
