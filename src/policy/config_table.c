@@ -294,7 +294,8 @@ const struct config_option config_options[] = {
      .help = "The folder of the store, an absolute path: what both ends remember outlives a restart there. "
              "It is made where it is missing, and for this node alone; an empty one of root's is taken over. "
              "hawserd does not start with one that is somebody "
-             "else's; when the disk is full or fails it goes on in memory only. Without it the link's rate "
+             "else's; when the disk is full or fails it goes on in memory only, tries again each 30 s, and "
+             "then writes what memory still holds. Without it the link's rate "
              "is learned "
              "anew, too."},
     {.section = CONFIG_SECTION_STORE,
