@@ -2,6 +2,7 @@
 link cut, one fault a round. What is cut off may be reset, but no byte is ever another, what follows succeeds, and
 nothing dies but what was killed. test_kills.py [ROUNDS [SEED]]"""
 
+import errno
 import collections
 import os
 import random
@@ -86,6 +87,11 @@ class Half:
             call()
         except (ConnectionResetError, BrokenPipeError):
             setattr(self, when_reset, True)
+        except OSError as error:
+            if error.errno == errno.ENOTCONN:  # a shutdown after a reset
+                setattr(self, when_reset, True)
+            else:
+                self.error = error
         except BaseException as error:  # pylint: disable=broad-except
             self.error = error
 
