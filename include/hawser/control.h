@@ -19,7 +19,8 @@
  *
  * peers: [{"name", "state": "up" | "down", "lanes": [{"id", "role": "express" | "bulk", "state", "rtt_ms"}],
  * "rtt_ms" (null: down), "sessions", "opened", "in_bytes", "out_bytes", "wire_in_bytes", "wire_out_bytes",
- * "rate_mbit", "reason": why it is down, or null, "dedup_percent": by references, with frames' headers,
+ * "rate_mbit" (null: nobody knows), "store": which ends have one, "both" | "here" | "there" | "none" (null:
+ * down), "reason": why it is down, or null, "dedup_percent": by references, with frames' headers,
  * "zstd_percent": by compression, "saved_percent": of the WAN, all in all, "in_saved_bytes",
  * "out_saved_bytes": crossed as references, "misses": frames here whose references did not resolve,
  * "missed_bytes": sent again for the peer's, "repeated_misses": of the peer's, for what had been sent again,

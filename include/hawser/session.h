@@ -9,8 +9,8 @@
  *
  * What came must fit into the credit: up to `granted`, which is at most a window past `consumed`, all of it;
  * and beyond that as long as no more than a window is held. Bytes that came as long references are not held:
- * the store has them. So a session holds at most twice its window, whatever its peer sends, and what `excess`
- * says.
+ * the store has them. So a session holds at most twice its window (in chunks that are at least half full),
+ * whatever its peer sends, and what `excess` says.
  *
  * A half goes OPEN -> ENDING (its final offset is known) -> DONE (the end was confirmed), or from OPEN and
  * ENDING to RESET. A session is over when both halves are DONE, or when it was reset and both sides have said

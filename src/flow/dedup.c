@@ -71,9 +71,13 @@ static uint32_t takes_piece(void *arg, const struct segment_id *id, uint32_t sou
     const struct holdings *h = &s->mux->holdings;
     uint32_t alike = holdings_span(h, id, last_slot(s), off, len, takes);
     const struct intervals *missed = holdings_kind(h, id, HOLDINGS_MISSED);
-    if (!*takes && source != tunnel_peer_source(s->mux->tunnel))
-        *takes = missed == NULL || intervals_end_of(missed, off) == off;
-    return alike;
+    if (*takes || source == tunnel_peer_source(s->mux->tunnel))
+        return alike;
+    uint32_t end = missed != NULL ? intervals_end_of(missed, off) : off;
+    *takes = end == off;
+    if (*takes)
+        end = missed != NULL ? intervals_next_from(missed, off) : off + alike;
+    return end - off < alike ? end - off : alike;
 }
 
 int session_absorb(struct session *s, struct slice slice)
@@ -437,12 +441,22 @@ static void follow(struct session *s, const struct frame *f)
     }
 }
 
+static bool refers(const struct frame *f)
+{
+    struct stored_reader r;
+    struct stored_op op;
+    bool found = false;
+    stored_read(&r, f->stored.ops, f->stored.ops_bytes);
+    while (!found && stored_next(&r, &op) > 0)
+        found = op.kind == STORED_REFERENCE;
+    return found;
+}
+
 int session_take_stored(struct session *s, const struct frame *f, struct chunk *chunk)
 {
     static _Thread_local struct early_piece pieces[STORED_OPS_MAX];
     struct mux *m = s->mux;
     uint64_t offset = f->stored.offset, end = offset + f->stored.raw_bytes;
-    bool refers = false;
     if (s->in > HALF_ENDING || end <= s->received) {
         mux_only_fill(m, f);
         return 0;
@@ -461,11 +475,8 @@ int session_take_stored(struct session *s, const struct frame *f, struct chunk *
     }
     if (count > 0)
         follow(s, f);
-    for (int i = 0; i < count; i++)
-        refers = refers || pieces[i].saves > 0;
     int err = count < 0 ? count : receive_pieces(s, offset, pieces, (uint32_t)count);
-    bool asked = !refers; /* perhaps: then it does not come a second time */
-    if (err == -ENOMEM && asked) {
+    if (err == -ENOMEM && !refers(f)) { /* asked for, perhaps: then it does not come a second time */
         session_reset(s, FRAME_RST_OVERLOAD);
     } else if (err < 0) {
         receive_refuse(s, offset, end);

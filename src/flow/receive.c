@@ -193,7 +193,7 @@ void receive_refuse(struct session *s, uint64_t from, uint64_t end)
 
 struct slice receive_slice(const uint8_t *bytes, uint32_t len, struct chunk *chunk)
 {
-    if (len < EARLY_SMALL_BYTES) /* it must not pin a large chunk while a slow host takes its time */
+    if (len < chunk->cap / 2) /* it must not pin what is not counted while a slow host takes its time */
         return slice_copy(bytes, len);
     return (struct slice){.chunk = chunk_ref(chunk), .off = (uint32_t)(bytes - chunk->bytes), .len = len};
 }
