@@ -336,9 +336,37 @@ START_TEST(without_stores_bytes_past_credit_reset_the_session)
 }
 END_TEST
 
+static void send_short_frames(void *arg)
+{
+    enum { SHORT = 8192 };
+    (void)arg;
+    int64_t before = (int64_t)chunk_bytes_total();
+    struct state st = state();
+    while (st.received - st.consumed + 2 * SHORT < st.window) {
+        send_plain(0, SHORT);
+        st = state();
+    }
+    int64_t held = (int64_t)(st.received - st.consumed);
+    ck_assert_int_gt(held, 4 * SHORT);
+    ck_assert_int_lt((int64_t)chunk_bytes_total() - before, 2 * held + BED_MB);
+}
+
+/* A frame of 8 KB in a block of 64 KB does not keep all of the block while the host does not read. */
+START_TEST(short_frames_pin_no_blocks)
+{
+    struct bed_end ends[2];
+    begin(ends, (struct rig_options){.growth = 64 * BED_MB});
+    struct state st = state();
+    ck_assert_uint_gt(st.window, 0);
+    still(send_short_frames, NULL);
+    bed_close(ends, 2);
+}
+END_TEST
+
 static void add(TCase *t)
 {
     tcase_add_checked_fixture(t, set_up, tear_down);
+    tcase_add_test(t, short_frames_pin_no_blocks);
     tcase_add_test(t, plain_bytes_behind_partly_taken_references_are_bounded);
     tcase_add_test(t, opening_credit_pays_for_as_long_as_bytes_wait);
     tcase_add_test(t, a_file_edited_everywhere_is_kept_behind_a_gap);
