@@ -48,7 +48,7 @@ struct store_events {
 };
 
 /* memory: what the store's segments and index are taken from, and given back to (borrowed; shared by stores;
- * it outlives the store). At most max_bytes of it. A segment is given up, oldest first, when room is needed
+ * it outlives the store). At most max_bytes of it. A segment is given up, least lately used first, when room is needed
  * and no slice into it is left; so all memory counts until it is free. seed: of the anchors' multipliers and
  * the index's hash, secret and random (against hash flooding); that of the samples, too, so where segments
  * outlive the store it must be the same for the next one. epoch: random, not 0. 0, -ENOMEM, or -EINVAL
@@ -170,7 +170,7 @@ bool store_cold_next(struct store *s, struct segment_id *id);
 int store_cold_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source);
 void store_cold_end(struct store *s, const struct segment_id *id, bool gone);
 
-/* for each segment, oldest first. The store must not change meanwhile. */
+/* for each segment, least lately used first. The store must not change meanwhile. */
 void store_each(const struct store *s,
                 void (*visit)(void *arg, const struct segment_id *id, uint32_t source, struct chunk *chunk,
                               const struct intervals *filled),

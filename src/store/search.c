@@ -181,6 +181,7 @@ static void note_match(struct search *f, uint32_t from, uint32_t len, uint64_t p
     struct segment *g = position_segment(s, position);
     assert(g != NULL); /* its bytes were just compared */
     g->call = s->call;
+    segment_use(s, g);
     if (g->came_back)
         cold_read_ahead(s, g, position_off(position));
     bool goes_on = last != NULL && last->from + last->len == from && last->position + last->len == position;

@@ -157,6 +157,18 @@ static struct segment *oldest_evictable(const struct store *s, const struct fill
     return NULL;
 }
 
+void segment_use(struct store *s, struct segment *g)
+{
+    if (TAILQ_NEXT(g, by_age) == NULL)
+        return;
+    TAILQ_REMOVE(&s->by_age, g, by_age);
+    TAILQ_INSERT_TAIL(&s->by_age, g, by_age);
+    if (g->filler != NULL) {
+        TAILQ_REMOVE(&g->filler->by_age, g, by_filler);
+        TAILQ_INSERT_TAIL(&g->filler->by_age, g, by_filler);
+    }
+}
+
 uint64_t segment_now_us(const struct store *s)
 {
     return s->events != NULL && s->events->now_us != NULL ? s->events->now_us(s->owner) : 0;

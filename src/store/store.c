@@ -508,6 +508,7 @@ bool store_resolve(struct store *s, const struct segment_id *id, uint32_t off, u
         return false;
     if (g->came_back)
         cold_read_ahead(s, g, off);
+    segment_use(s, g);
     *out = (struct slice){.chunk = chunk_ref(g->chunk), .off = off, .len = len};
     return true;
 }

@@ -180,6 +180,8 @@ struct segment *segment_new(struct store *s, const struct segment_id *id, uint32
  * first. */
 int segment_adopt(struct store *s, struct chunk *chunk, struct intervals *filled, uint32_t source,
                   bool newest, struct segment **out);
+/* It was matched or referred to: others go before it. */
+void segment_use(struct store *s, struct segment *g);
 void segment_free(struct store *s, struct segment *g);
 void spare_free(struct store *s);
 void fillers_end(struct store *s);
