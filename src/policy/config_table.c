@@ -314,7 +314,8 @@ const struct config_option config_options[] = {
          "is "
          "met again: its beginning crosses once more, then the segments of 16M are read, and the others "
          "pushed "
-         "out for them. Of a file that is larger than that half of memory, or lies in more segments than fit, "
+         "out for them. Of a file that is larger than that half of memory, or lies in more segments than "
+         "fit, "
          "much crosses again each time."},
 
     {.section = CONFIG_SECTION_CLASS,
